@@ -1,12 +1,40 @@
 """The observation store: predictions and labels, appended by many writers, read by the join.
 
-One segment a writer: a file of JSON lines. A line without its newline is torn and is not read; a writer that starts
-again cuts it off. Times are seconds since the epoch.
+A writer's rows stand in segments ``WRITER.000001.jsonl``, ``WRITER.000002.jsonl`` ...: files of JSON lines, of which
+only the newest grows. A line without its newline is torn and is not read; a writer that starts again cuts it off.
+Times are seconds since the epoch.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
 import msgspec
+
+from tidegate.errors import PlatformError
+
+END = sys.float_info.max
+"""Time of the last mark of a writer that was closed: nothing comes after it. (JSON has no infinity.)"""
+
+FLUSH_EVERY = 0.2
+"""Seconds between two writes of the background thread; with them at most that much is lost to ``kill -9``."""
+
+SYNC_EVERY = 5
+"""Flushes between two fdatasync, so that the machine's death costs at most a second."""
+
+SEGMENT_BYTES = 64 * 2**20
+"""A segment that has grown to this is left and the next one begun."""
+
+MOST_BUFFERED = 200_000
+"""Records held while the disk does not take them; more are dropped and counted."""
 
 
 class Prediction(msgspec.Struct, frozen=True, tag="p", tag_field="t"):
@@ -50,3 +78,250 @@ class Mark(msgspec.Struct, frozen=True, tag="m", tag_field="t"):
     """A writer's promise: every row it had accepted with a time up to `time` stands before this line."""
 
     time: float
+
+
+Record = Prediction | Label
+_Line = Prediction | Label | Mark
+
+
+class SegmentWriter:
+    """Appends records to the segments of one writer; thread-safe, and never raises on a full disk.
+
+    `append` only puts the record on a list; a daemon thread writes the list every `FLUSH_EVERY` seconds. What the disk
+    does not take is dropped and counted in `dropped`, and its half-written line is cut off again.
+    Raises PlatformError when the folder cannot be made or written at all.
+    """
+
+    def __init__(self, folder: Path, name: str, segment_bytes: int = SEGMENT_BYTES, background: bool = True) -> None:
+        self.name, self.rows, self.dropped = name, 0, 0
+        self._folder, self._segment_bytes = folder, segment_bytes
+        self._waiting: deque[_Line] = deque()
+        self._encode = msgspec.json.Encoder().encode_into
+        self._buffer = bytearray()
+        self._writing = threading.Lock()
+        self._stopped = threading.Event()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._number = newest_number(folder, name) or 1
+            self._open()
+        except OSError as error:
+            raise PlatformError(f"{folder}: {error.strerror}") from None
+        self._thread = threading.Thread(target=self._run, name=f"flush {name}", daemon=True)
+        if background:
+            self._thread.start()
+
+    def append(self, record: Record) -> None:
+        """Take a record; it is on disk after the next flush."""
+        if len(self._waiting) >= MOST_BUFFERED:
+            self.dropped += 1
+            return
+        self.rows += 1
+        self._waiting.append(record)
+
+    def promise(self, time: float) -> None:
+        """Put a mark behind the records taken so far, without waiting for the disk."""
+        self._waiting.append(Mark(time))
+
+    def mark(self, time: float) -> None:
+        """Put a mark behind the records taken so far and write everything."""
+        self.promise(time)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write whatever was taken before this call; returns when the operating system has it."""
+        with self._writing:
+            count = len(self._waiting)
+            while count > 0:
+                count -= self._write_some(min(count, 10_000))
+
+    def close(self) -> None:
+        """Write the rest and the last mark; the segment is finished."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.mark(END)
+        with self._writing, contextlib.suppress(OSError):
+            os.fdatasync(self._file)
+            os.close(self._file)
+
+    def _run(self) -> None:
+        flushes = 0
+        while not self._stopped.wait(FLUSH_EVERY):
+            if not self._waiting:
+                continue
+            self.flush()
+            flushes += 1
+            if flushes % SYNC_EVERY == 0:
+                with contextlib.suppress(OSError):
+                    os.fdatasync(self._file)
+
+    def _open(self) -> None:
+        """Open the segment that `_number` names, with a torn last line cut off."""
+        path = self._folder / f"{self.name}.{self._number:06d}.jsonl"
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._size = _whole(self._file)
+        os.ftruncate(self._file, self._size)
+
+    def _write_some(self, count: int) -> int:
+        """Write the first `count` waiting records as lines; returns how many were taken off the list."""
+        lines, lost = self._buffer, 0
+        lines.clear()
+        for _ in range(count):
+            record = self._waiting.popleft()
+            lost += type(record) is not Mark
+            self._encode(record, lines, -1)
+            lines += b"\n"
+        try:
+            self._write(lines)
+        except OSError:
+            self.dropped += lost
+            self.rows -= lost
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+        return count
+
+    def _write(self, lines: bytearray) -> None:
+        view, written = memoryview(bytes(lines)), 0
+        while written < len(view):
+            written += os.write(self._file, view[written:])
+        self._size += written
+        if self._size >= self._segment_bytes:
+            os.fdatasync(self._file)
+            os.close(self._file)
+            self._number += 1
+            self._open()
+
+
+@dataclass
+class _Tail:
+    """How far one segment was read."""
+
+    path: Path
+    writer: str
+    number: int
+    offset: int = 0
+
+
+@dataclass
+class _Progress:
+    """A writer's newest mark, and whether it said that it has ended."""
+
+    mark: float = -math.inf
+    ended: bool = False
+
+
+@dataclass
+class SegmentReader:
+    """Reads what all writers of a folder have appended, each line once; cheap when there is nothing new."""
+
+    folder: Path
+    corrupt: int = 0
+    """Whole lines that are not a record; they are passed over."""
+    _tails: dict[str, _Tail] = field(default_factory=dict)
+    _writers: dict[str, _Progress] = field(default_factory=dict)
+    _alive: frozenset[str] | None = None
+    _watermark: float = -math.inf
+    _decoder: msgspec.json.Decoder[_Line] = field(default_factory=lambda: msgspec.json.Decoder(_Line))
+
+    def expect(self, writers: Iterable[str] | None) -> None:
+        """Say which writers are alive: only they hold the watermark back. None: every writer that has not ended."""
+        self._alive = None if writers is None else frozenset(writers)
+
+    def read(self) -> list[Record]:
+        """New whole lines since the last call, in each writer's order; marks move the watermark."""
+        found: list[Record] = []
+        for tail in self._list():
+            for record in self._lines(tail):
+                if type(record) is Mark:
+                    self._advance(tail.writer, record.time)
+                else:
+                    found.append(record)  # type: ignore[arg-type]
+        return found
+
+    @property
+    def watermark(self) -> float:
+        """The newest time up to which every live writer's rows were read; -inf when unknown, and never goes back.
+
+        A writer that is expected and has not yet marked holds it where it is; where nobody is alive, it is the newest
+        mark of all.
+        """
+        names = self._writers.keys() if self._alive is None else self._alive
+        live = [self._writers.get(name, _Progress()) for name in names]
+        marks = [progress.mark for progress in live if not progress.ended]
+        if not marks:
+            marks = [max((progress.mark for progress in self._writers.values()), default=-math.inf)]
+        self._watermark = max(self._watermark, min(marks))
+        return self._watermark
+
+    def _list(self) -> list[_Tail]:
+        """The segments that have grown, in each writer's order."""
+        grown = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                tail = self._tails.get(entry.name) or self._meet(entry)
+                if tail is not None and entry.stat().st_size > tail.offset:
+                    grown.append(tail)
+        return sorted(grown, key=lambda tail: (tail.writer, tail.number))
+
+    def _meet(self, entry: os.DirEntry[str]) -> _Tail | None:
+        name = parse_segment(entry.name)
+        if name is None:
+            return None
+        tail = self._tails[entry.name] = _Tail(Path(entry.path), *name)
+        progress = self._writers.setdefault(tail.writer, _Progress())
+        progress.ended = False
+        return tail
+
+    def _lines(self, tail: _Tail) -> list[_Line]:
+        with tail.path.open("rb") as file:
+            file.seek(tail.offset)
+            chunk = file.read()
+        chunk = chunk[: chunk.rfind(b"\n") + 1]
+        tail.offset += len(chunk)
+        try:
+            return self._decoder.decode_lines(chunk)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._one_by_one(chunk)
+
+    def _one_by_one(self, chunk: bytes) -> list[_Line]:
+        """The same, passing over lines that are not a record."""
+        lines: list[_Line] = []
+        for line in chunk.split(b"\n")[:-1]:
+            try:
+                lines.append(self._decoder.decode(line))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self.corrupt += 1
+        return lines
+
+    def _advance(self, writer: str, time: float) -> None:
+        progress = self._writers[writer]
+        progress.ended = time >= END
+        if not progress.ended:
+            progress.mark = max(progress.mark, time)
+
+
+def parse_segment(name: str) -> tuple[str, int] | None:
+    """``v1.1-8.000002.jsonl`` -> (``v1.1-8``, 2); None when it is not a segment's name."""
+    stem, _, suffix = name.rpartition(".")
+    writer, _, number = stem.rpartition(".")
+    return (writer, int(number)) if suffix == "jsonl" and writer and number.isdecimal() else None
+
+
+def newest_number(folder: Path, writer: str) -> int:
+    """Number of the writer's newest segment in `folder`, 0 when it has none."""
+    names = (parse_segment(path.name) for path in folder.iterdir())
+    return max((name[1] for name in names if name is not None and name[0] == writer), default=0)
+
+
+def _whole(file: int) -> int:
+    """Size of an open segment without its torn last line."""
+    size = os.fstat(file).st_size
+    while size > 0:
+        start = max(0, size - 65536)
+        newline = os.pread(file, size - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        size = start
+    return 0

@@ -1,0 +1,44 @@
+# One vocabulary of tasks for people, hooks and CI. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+UV := $(VENV)/bin/uv
+RUN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+
+.PHONY: help setup demo test lint bench soak golden clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.synced  ## make .venv from the lock file
+
+$(VENV)/.synced: uv.lock pyproject.toml
+	@bash .ci/check-machine "$(PYTHON)"
+	@test -x $(UV) || { "$(PYTHON)" -m venv $(VENV) && $(RUN)/python -m pip install --quiet uv==0.13.9; }
+	@$(UV) sync --frozen --python $(RUN)/python
+	@touch $@
+
+demo: setup  ## the whole loop on real flights; writes demo/report.html
+	@$(RUN)/python -m demo
+
+test: setup  ## every test but the long ones
+	@$(RUN)/python -m pytest
+
+lint: setup  ## style, docstrings, types, import contracts
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+	@$(RUN)/lint-imports --no-cache
+
+bench: setup  ## budgets, as figures of one run
+	@$(RUN)/python -m benchmarks
+
+soak: setup  ## what takes longer than the tests may; output goes to docs/results/
+	@$(RUN)/python -m benchmarks.soak
+
+golden: setup  ## write the generated files again
+	@$(RUN)/python -m pipelines.continuous_training
+
+clean:  ## remove what the targets made, the environment too
+	@rm -rf $(VENV) demo/state demo/report.html demo/report.json .tidegate

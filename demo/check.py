@@ -1,0 +1,77 @@
+"""What the demo claims, each claim read off the journal and the tally."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from demo.story import Played
+from tidegate.journal.events import Event
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence, whether it is true, and what was seen."""
+
+    claim: str
+    holds: bool
+    seen: str
+
+
+def check(played: Played) -> list[Claim]:
+    """Every claim of the demo on what was played."""
+    return [*_story(played), *_traffic(played), *_ends(played)]
+
+
+def _story(played: Played) -> Iterator[Claim]:
+    state, events = played.state, played.events
+    first = state.history[0].version if state.history else "none"
+    yield Claim("v1, trained on the months before, served first", first == "v1", first)
+    own = [e for e in _promotions(events) if _cause(played, e) not in ("", "manual")]
+    seen = ", ".join(f"{_version(e)} ({_cause(played, e)})" for e in own) or "none"
+    yield Claim("a retraining that nobody started was promoted on its evidence", bool(own), seen)
+    passed = [_stages(events, e) for e in own]
+    through = any({"shadow", "canary"} <= set(stages) for stages in passed)
+    yield Claim("it went through shadow and canary", through, "; ".join(" > ".join(stages) for stages in passed))
+    sabotaged = [d for d, v in state.versions.items() if v["cause"] == "manual" and v["version"] != "v1"]
+    names = ", ".join(state.versions[d]["version"] for d in sabotaged) or "none"
+    yield Claim("the sabotaged candidate passed the model gate", bool(sabotaged), names)
+    stopped = [d for d in sabotaged if d in state.quarantined]
+    aborts = [e for e in events if e.kind == "release.aborted" and _digest(e) in stopped]
+    why = "; ".join(e.data["judgement"]["sentence"] for e in aborts) or "not aborted"
+    yield Claim("the judge aborted it in production and its digest is in quarantine", bool(aborts), why)
+
+
+def _traffic(played: Played) -> Iterator[Claim]:
+    tally = played.tally
+    seen = f"{tally.sent} sent, {tally.answered} answered, {tally.statuses[200]} with 200, {played.rows} rows in the log"
+    same = tally.sent == tally.answered == tally.statuses[200] == played.rows
+    yield Claim("no request failed, and every one is in the log once", same and tally.sent > 0, seen)
+
+
+def _ends(played: Played) -> Iterator[Claim]:
+    yield Claim("the journal reproduces every decision", played.replayed.startswith("reproduced"), played.replayed)
+    yield Claim("no process is left behind", not played.left, "; ".join(played.left) or "none")
+
+
+def _promotions(events: list[Event]) -> list[Event]:
+    return [event for event in events if event.kind == "release.promoted"]
+
+
+def _digest(event: Event) -> str:
+    return str(event.data["release"]["challengers"][0]["digest"])
+
+
+def _version(event: Event) -> str:
+    return str(event.data["release"]["challengers"][0]["name"])
+
+
+def _cause(played: Played, event: Event) -> str:
+    return str(played.state.versions[_digest(event)]["cause"])
+
+
+def _stages(events: list[Event], promotion: Event) -> list[str]:
+    name = promotion.data["release"]["name"]
+    seen = [e.data["release"]["state"] for e in events if "judgement" in e.data and e.data["release"]["name"] == name]
+    opened = [e.data["release"]["state"] for e in events if e.kind == "release.opened" and e.data["release"]["name"] == name]
+    return list(dict.fromkeys(opened + seen))

@@ -1,0 +1,64 @@
+"""The flights' feature views, the on-demand view and the service that the model reads.
+
+Keys, features and times to live are those of `flights.views.DEFINITIONS`; the tables are made by `flights.views.build`.
+"""
+
+import pandas as pd
+from entities import aircraft, carrier, dest, origin
+from feast import FeatureService, FeatureView, Field, FileSource, RequestSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Float32, String
+
+from flights.views import DEFINITIONS
+
+KEYS = {"origin": origin, "tailnum": aircraft, "carrier": carrier, "dest": dest}
+BY_NAME = {definition.name: definition for definition in DEFINITIONS}
+
+
+def view(name: str, description: str) -> FeatureView:
+    """The Feast view of one definition."""
+    definition = BY_NAME[name]
+    return FeatureView(
+        name=name,
+        description=description,
+        entities=[KEYS[key] for key in definition.keys],
+        ttl=definition.ttl,
+        schema=[
+            *(Field(name=key, dtype=String) for key in definition.keys),
+            *(Field(name=feature, dtype=Float32) for feature in definition.features),
+        ],
+        source=FileSource(
+            name=f"{name}_table", path=f"../data/views/{name}.parquet", timestamp_field=definition.timestamp
+        ),
+        online=True,
+    )
+
+
+weather = view("weather", "The airport's last hourly weather report.")
+origin_delays = view("origin_delays", "Number and mean delay of the airport's departures in the last 3 hours.")
+aircraft_delay = view("aircraft", "The aircraft's last known delay, of its departure or, once down, of its arrival.")
+carrier_rates = view("carrier_rates", "Share of the carrier's arrivals of the last 28 days that were late.")
+dest_rates = view("dest_rates", "Share of the arrivals at the destination of the last 28 days that were late.")
+
+asked = RequestSource(name="asked", schema=[Field(name="hour", dtype=Float32)])
+
+
+@on_demand_feature_view(
+    sources=[asked, weather],
+    schema=[Field(name=name, dtype=Float32) for name in ("hour_sin", "hour_cos", "wind_chill")],
+    mode="pandas",
+)
+def at_request(inputs: pd.DataFrame) -> pd.DataFrame:
+    """Worked out when asked, by the function that the live traffic calls as well."""
+    import pandas as pd
+
+    from flights.transforms import INPUTS, derived
+
+    return pd.DataFrame(derived(*(inputs[name].to_numpy(dtype="float64", na_value=float("nan")) for name in INPUTS)))
+
+
+flight_delay = FeatureService(
+    name="flight_delay",
+    features=[weather, origin_delays, aircraft_delay, carrier_rates, dest_rates, at_request],
+    description="Every looked-up and derived input of the flight delay model.",
+)

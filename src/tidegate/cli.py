@@ -1,0 +1,254 @@
+"""The command line. ``tidegate <word>`` runs a step, ``tidegate <word> <verb>`` asks it something.
+
+Exit status: 0 done, 1 the answer is no, 2 wrong use or bad input, with one line on stderr. With ``--json`` stdout is
+one JSON document (or JSON lines where said) and nothing else. Whatever is heavy is imported inside a command.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tidegate.errors import TidegateError, UserError
+
+
+class Word(TyperGroup):
+    """A word's command group: a first argument that is no verb belongs to the step itself."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Send anything that does not open with a verb to the hidden command `step`."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["step", *args]
+        return super().parse_args(ctx, args)
+
+
+def _group(help_: str, cls: type[TyperGroup] | None = None) -> typer.Typer:
+    return typer.Typer(help=help_, cls=cls, add_completion=False, rich_markup_mode=None)
+
+
+app = typer.Typer(
+    help="Continuous delivery of machine-learning models, proved in production.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+State = Annotated[Path, typer.Option("--state", help="State folder.")]
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.yaml")]
+WorkloadName = Annotated[str, typer.Option("--workload", help="package.module:object")]
+DEFAULT_STATE = Path(".tidegate")
+
+
+def say(document: Any, as_json: bool, text: str) -> None:
+    """Print `document` as JSON for machines or `text` for people."""
+    if as_json:
+        from tidegate.journal.events import canonical
+
+        typer.echo(canonical(document))
+    else:
+        typer.echo(text)
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    model_file: ModelFile,
+    state: State = DEFAULT_STATE,
+    port: Annotated[int, typer.Option(help="Port of the gateway; 0 chooses a free one.")] = 8080,
+    clock: Annotated[str, typer.Option(help="wall, or events: time is announced by POST /clock.")] = "wall",
+    as_json: Json = False,
+) -> None:
+    """Run gateway, services, controller and console until Ctrl-C; a second start resumes."""
+    if clock not in ("wall", "events"):
+        raise UserError("--clock", clock, "wall or events")
+    from tidegate.spec import load_model
+    from tidegate.up import serve_until_stopped
+
+    model = load_model(model_file)
+
+    def ready(address: str) -> None:
+        say({"ready": True, "gateway": address, "state": str(state)}, as_json, f"gateway at {address}, state in {state}")
+        sys.stdout.flush()
+
+    serve_until_stopped(model, state, port, "events" if clock == "events" else "wall", ready)
+
+
+@app.command()
+def run(
+    model_file: ModelFile,
+    state: State = DEFAULT_STATE,
+    until: Annotated[str | None, typer.Option(help="Use what had arrived by then (ISO 8601); now when absent.")] = None,
+    mode: Annotated[str | None, typer.Option(help="auto, stateless or stateful; else the Model file's.")] = None,
+    orchestrator: Annotated[str, typer.Option(help="auto, local, job or kubeflow.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """One continuous-training run: steps with seconds, gate verdict, model version."""
+    from tidegate import runs
+    from tidegate.spec import load_model
+
+    model = runs.with_mode(load_model(model_file), mode)
+    result = runs.run_once(model, state, until, orchestrator, quiet=as_json)
+    say(result.to_json(), as_json, result.to_text())
+    if result.verdict == "refused":
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    state: State = DEFAULT_STATE,
+    at: Annotated[str | None, typer.Option(help="What served then (ISO 8601).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Champion, release, runs; with --at what served at a past moment."""
+    from tidegate.journal import views
+
+    document = views.status(state, at)
+    say(document, as_json, views.status_text(document))
+
+
+@app.command()
+def log(
+    state: State = DEFAULT_STATE,
+    kind: Annotated[str | None, typer.Option(help="Only kinds that start with this.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Looks and ticks that changed nothing, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines, one an event, whole.")] = False,
+) -> None:
+    """The journal's events, oldest first."""
+    from tidegate.journal import views
+
+    for document, line in views.log(state, kind, all_ or as_json):
+        say(document, as_json, line)
+
+
+@app.command()
+def replay(
+    state: State = DEFAULT_STATE,
+    evidence: Annotated[bool, typer.Option("--evidence", help="Recompute the sums from the observations, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recompute every decision of the journal; fail and say where one differs."""
+    from tidegate.journal.replay import replay_state
+
+    report = replay_state(state, evidence)
+    say(report.to_json(), as_json, report.to_text())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+# --- the release ------------------------------------------------------------------------------------------------------
+
+release = _group("Releases: how a challenger gets to production.")
+app.add_typer(release, name="release")
+ReleaseName = Annotated[str, typer.Argument(metavar="RELEASE")]
+By = Annotated[str, typer.Option("--by", envvar="USER", help="Who decides.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the journal.")]
+
+
+@release.command("list")
+def release_list(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Every release, oldest first."""
+    from tidegate.controller import orders
+
+    found = orders.releases(state)
+    lines = [f"{r['name']}  {r['challengers'][0]} against {r['champion']}  {r['state']}  {r['reason']}" for r in found]
+    say(found, as_json, "\n".join(lines) or "no releases yet")
+
+
+@release.command("show")
+def release_show(name: ReleaseName, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """One release with every check of its last look."""
+    from tidegate.controller import orders
+
+    found = orders.show(state, name)
+    checks = found.get("judgement", {}).get("checks", {})
+    lines = [f"{name}: {found['release']['state']}: {found['release']['sentence']}"]
+    lines += [
+        f"  {check:20s} {c['estimate']:+.5f} in [{c['lower']:+.5f}, {c['upper']:+.5f}], margin {c['margin']}"
+        for check, c in checks.items()
+    ]
+    say(found, as_json, "\n".join(lines))
+
+
+def _order(name: str, state: Path, as_json: bool, **words: str) -> None:
+    from tidegate.controller import orders
+
+    say(orders.order(state, name, words), as_json, f"{name}: {words['command']} is in the journal")
+
+
+@release.command("start")
+def release_start(version: str, reason: Reason, by: By, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Let a registered version wait for its release, again where it had one."""
+    from tidegate.controller import orders
+
+    say(orders.start(state, version, by, reason), as_json, f"{version} waits for its release")
+
+
+@release.command("pause")
+def release_pause(name: ReleaseName, by: By, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Stop a release from going on; it can still abort."""
+    _order(name, state, as_json, command="pause", by=by)
+
+
+@release.command("resume")
+def release_resume(name: ReleaseName, by: By, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Let a paused release go on."""
+    _order(name, state, as_json, command="resume", by=by)
+
+
+@release.command("approve")
+def release_approve(
+    name: ReleaseName, reason: Reason, by: By, state: State = DEFAULT_STATE, as_json: Json = False
+) -> None:
+    """A named person lets the release pass its approval."""
+    _order(name, state, as_json, command="approve", by=by, reason=reason)
+
+
+@release.command("abort")
+def release_abort(
+    name: ReleaseName, reason: Reason, by: By, state: State = DEFAULT_STATE, as_json: Json = False
+) -> None:
+    """Give the champion all traffic back and quarantine the challenger."""
+    _order(name, state, as_json, command="abort", by=by, reason=reason)
+
+
+@release.command("rollback")
+def release_rollback(
+    name: ReleaseName, reason: Reason, by: By, state: State = DEFAULT_STATE, as_json: Json = False
+) -> None:
+    """After a promotion: the old champion serves again, the new one is quarantined."""
+    _order(name, state, as_json, command="rollback", by=by, reason=reason)
+
+
+@release.command("unquarantine")
+def release_unquarantine(
+    digest: str, reason: Reason, by: By, state: State = DEFAULT_STATE, as_json: Json = False
+) -> None:
+    """Let an aborted digest be released again."""
+    from tidegate.controller import orders
+
+    say(orders.unquarantine(state, digest, by, reason), as_json, f"{digest} may be released again")
+
+
+def main() -> None:
+    """Entry point: our errors become one line and an exit status, wrong use too."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except TidegateError as error:
+        typer.echo(f"tidegate: {error}", err=True)
+        sys.exit(error.exit_status)
+    except typer.TyperException as error:
+        message = getattr(error, "format_message", error.__str__)()
+        typer.echo(f"tidegate: {' '.join(message.split())}", err=True)
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

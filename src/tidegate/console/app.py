@@ -1,0 +1,98 @@
+"""The control server behind the gateway: labels, the event clock and the state of the loop.
+
+Whatever changes something needs the bearer token of the state folder; reading needs none.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from tidegate.controller.clock import Clock, EventClock
+from tidegate.errors import UserError
+
+LARGEST_BODY = 4 * 2**20
+"""Bytes of a labels body; larger ones are refused with 413."""
+
+
+class Loop(Protocol):
+    """What the control server asks of the controller."""
+
+    def busy(self) -> list[str]:
+        """What is being worked on while a replay may stand still: runs and start-ups."""
+
+    def status(self) -> Mapping[str, Any]:
+        """The state for people and machines."""
+
+
+def create_app(
+    loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[str, int]], token: str
+) -> Starlette:
+    """The ASGI app. `take_labels` gets the bounded body of ``POST /labels`` and may raise UserError."""
+    expected = f"Bearer {token}".encode()
+
+    def allowed(request: Request) -> bool:
+        return hmac.compare_digest(request.headers.get("authorization", "").encode(), expected)
+
+    async def labels(request: Request) -> JSONResponse:
+        if not allowed(request):
+            return _refuse(401, "POST /labels needs the bearer token of the state folder")
+        body = await _body(request)
+        if body is None:
+            return _refuse(413, f"body over {LARGEST_BODY} bytes")
+        try:
+            return JSONResponse(dict(take_labels(body)))
+        except UserError as error:
+            return _refuse(400, str(error))
+
+    async def announce(request: Request) -> JSONResponse:
+        if not allowed(request):
+            return _refuse(401, "POST /clock needs the bearer token of the state folder")
+        if not isinstance(clock, EventClock):
+            return _refuse(409, "POST /clock: the clock is the wall's; start with --clock events to announce time")
+        try:
+            now = msgspec.json.decode(await _body(request) or b"", type=_Now).now
+        except msgspec.DecodeError as error:
+            return _refuse(400, f'POST /clock: {error}; takes {{"now": seconds since the epoch}}')
+        return JSONResponse({"now": clock.announce(now), "busy": loop.busy()})
+
+    async def read_clock(_request: Request) -> JSONResponse:
+        return JSONResponse({"now": clock.now(), "busy": loop.busy()})
+
+    async def status(_request: Request) -> JSONResponse:
+        return JSONResponse(dict(loop.status()))
+
+    return Starlette(
+        routes=[
+            Route("/labels", labels, methods=["POST"]),
+            Route("/clock", announce, methods=["POST"]),
+            Route("/clock", read_clock, methods=["GET"]),
+            Route("/status", status, methods=["GET"]),
+        ]
+    )
+
+
+class _Now(msgspec.Struct):
+    now: float
+
+
+async def _body(request: Request) -> bytes | None:
+    """The request's body, or None when it is over the limit; never holds more than the limit."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > LARGEST_BODY:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _refuse(status: int, error: str) -> JSONResponse:
+    return JSONResponse({"error": error}, status)

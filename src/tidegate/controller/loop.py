@@ -1,0 +1,183 @@
+"""The controller's loop: see, decide (`reconcile`), write to the journal, make it so.
+
+Nothing is done that was not written first, and what must be done follows from the journal's state alone. So a
+controller that is killed at any instant goes on from where the journal ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from tidegate import runs
+from tidegate.controller.clock import Clock
+from tidegate.controller.feed import Feed
+from tidegate.controller.reconcile import Ended, Ledger, Seen, command, reconcile, wanted_plan
+from tidegate.errors import Conflict, PlatformError
+from tidegate.journal import views
+from tidegate.journal.events import Draft
+from tidegate.journal.fold import ModelState, fold
+from tidegate.journal.store import Journal, verify
+from tidegate.orchestrators.base import Orchestrator
+from tidegate.release.plan import Plan
+from tidegate.spec import Model
+from tidegate.targets.base import Observed, Target
+
+logger = logging.getLogger(__name__)
+
+TURN = 0.1
+"""Seconds of wall time between two turns."""
+EVERY = {"events": 3600.0, "wall": 60.0}
+"""Event seconds between two moments at which triggers and the judge look."""
+
+
+class MarkedTarget(Target, Protocol):
+    """A target whose services can promise that they logged everything up to a time."""
+
+    def mark(self, now: float) -> float:
+        """The time up to which every running service has written its rows."""
+
+
+class Controller:
+    """One model's loop. `turn` does whatever is due; `run` turns until stopped."""
+
+    def __init__(
+        self, model: Model, journal: Journal, target: MarkedTarget, orchestrator: Orchestrator, clock: Clock, feed: Feed
+    ) -> None:
+        self.model, self.journal, self.target, self.orchestrator = model, journal, target, orchestrator
+        self.clock, self.feed, self.folder = clock, feed, feed.folder
+        events = journal.read(model.name)
+        verify(events)
+        self.state = fold(events, ModelState(model=model.name))
+        self.looked = self.state.time
+        self._stop = threading.Event()
+        self._applying = ""
+        feed.rebuild(self.looked)
+
+    # --- what the control server asks ---------------------------------------------------------------------------------
+
+    def busy(self) -> list[str]:
+        """Runs in flight and start-ups: what a replay may stand still for."""
+        working = [f"run {run.name}" for run in self.state.running]
+        return [*working, self._applying] if self._applying else working
+
+    def status(self) -> Mapping[str, Any]:
+        """The state as JSON."""
+        return {**views.describe(self.state), "busy": self.busy(), "now": views.iso(self.clock.now())}
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Turn until `stop`; a turn that fails is logged and tried again."""
+        while not self._stop.is_set():
+            try:
+                self.turn()
+            except (PlatformError, OSError) as error:
+                logger.error("turn failed, trying again: %s", error)
+                self._stop.wait(1.0)
+            self._stop.wait(TURN)
+
+    def stop(self) -> None:
+        """End `run` after the turn at hand."""
+        self._stop.set()
+
+    def turn(self) -> None:
+        """See, decide, write, make it so."""
+        self._catch_up()
+        watermark = min(self.clock.now(), self.target.mark(self.clock.now()))
+        self.feed.read()
+        self._decide(Seen(max(self.looked, self.state.time), ended=self._ended()))
+        self._make_it_so()
+        for now in self._moments(watermark):
+            self._look(now)
+            self._make_it_so()
+
+    def _moments(self, watermark: float) -> list[float]:
+        """The moments of event time to look at, up to `watermark`; every one is looked at, however late the turn."""
+        every = EVERY[self.clock.kind]
+        first = int(self.looked // every) + 1
+        return [n * every for n in range(first, int(watermark // every) + 1)][:24]
+
+    def _look(self, now: float) -> None:
+        release = self.state.release
+        evidence, events = self.feed.look(now, release)
+        self._decide(Seen(now, evidence, events))
+        self.looked = now
+
+    def _decide(self, seen: Seen) -> None:
+        """Write what `reconcile` says; when another writer was first, read its events and decide again."""
+        while True:
+            try:
+                return self._append(reconcile(self.model, self.state, seen))
+            except Conflict:
+                self._catch_up()
+
+    def _ended(self) -> list[Ended]:
+        found = []
+        for run in self.state.running:
+            if run.started and (ended := runs.ended(self.orchestrator, self.journal, self.model.name, run.name)):
+                found.append(ended)
+        return found
+
+    def _catch_up(self) -> None:
+        """Read what others wrote: candidates by a run's register step, commands by a person."""
+        self.state = fold(self.journal.read(self.model.name, self.state.seq), self.state)
+
+    def _append(self, drafts: list[Draft]) -> None:
+        self.state = fold(self.journal.append(self.model.name, drafts, self.state.seq), self.state)
+
+    # --- making it so -------------------------------------------------------------------------------------------------
+
+    def _make_it_so(self) -> None:
+        for run in self.state.running:
+            if not run.started:
+                self._submit(run.name, run.causes, run.time)
+        self._apply()
+
+    def _submit(self, name: str, causes: tuple[str, ...], until: float) -> None:
+        arguments = runs.arguments(self.model, self.state, self.folder, until, name, causes)
+        self.orchestrator.submit(Path(self.model.spec.pipeline.package), arguments, name)
+        data = {"run": name, "causes": causes, "by": "trigger", "arguments": arguments}
+        self._append([Draft("trigger.started", max(until, self.looked), data)])
+
+    def _apply(self) -> None:
+        plan = wanted_plan(self.model, self.state)
+        if plan is None:
+            return
+        if matches(plan, self.target.observe()):
+            return
+        self._applying = f"traffic of {plan.release or plan.model}"
+        try:
+            self.target.apply(plan)
+        except PlatformError as error:
+            self._challenger_failed(plan, str(error))
+            return
+        finally:
+            self._applying = ""
+        self._note_traffic(self.target.observe())
+
+    def _note_traffic(self, observed: Observed) -> None:
+        data = {"release": observed.release, "split": observed.split, "mirrors": observed.mirrors}
+        self._append([Draft("serve.traffic", max(self.looked, self.state.time), data)])
+
+    def _challenger_failed(self, plan: Plan, error: str) -> None:
+        """A version that does not start: the challenger's failure is its verdict, the champion's is our trouble."""
+        logger.error("plan not applied: %s", error)
+        if not plan.release:
+            raise PlatformError(error)
+        ledger = Ledger(self.state, self.model.name)
+        order = {"command": "challenger_failed", "reason": error}
+        command(ledger, order, max(self.looked, self.state.time))
+        self._append(ledger.drafts)
+
+
+def matches(plan: Plan, observed: Observed) -> bool:
+    """Whether the target already is what `plan` asks for."""
+    ready = {running.version: running.ready for running in observed.running}
+    enough = all(ready.get(backend.version, 0) >= backend.replicas for backend in plan.backends)
+    extra = set(ready) - {backend.version for backend in plan.backends}
+    same = {v: round(w, 6) for v, w in plan.split} == {v: round(w, 6) for v, w in observed.split}
+    return enough and not extra and same and set(plan.mirrors) == set(observed.mirrors) and plan.release == observed.release

@@ -1,0 +1,230 @@
+"""The controller's decisions: a pure function from what is wanted, remembered and seen to what the journal gets next.
+
+Rules, in this order, at one moment of event time:
+
+1. A Model file that changed is written down first.
+2. Runs that ended are told to the trigger policy.
+3. Without a champion the newest candidate serves at once. Otherwise, when no release is open, the newest waiting
+   candidate is released and older ones end superseded. A release in its watch counts as ended.
+4. The open release takes one step on its evidence.
+5. The trigger policy sees whether a release is open, then every other event of the moment.
+
+What must then be true on the target and the orchestrator follows from the state alone (`wanted_plan`, `Run.started`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidegate.journal.events import GENESIS, Draft, seal
+from tidegate.journal.fold import ModelState, apply
+from tidegate.release import commands, machine
+from tidegate.release.actions import action_to_json
+from tidegate.release.evidence import Evidence
+from tidegate.release.plan import Backend, Plan
+from tidegate.release.stages import ENDED, Release, Version, wanted
+from tidegate.spec import Model, ModelSpec
+from tidegate.trigger import policy
+from tidegate.trigger.events import event_of
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that ended: `ok` false when it broke, `rows` it was trained on, 0 where it did not get that far."""
+
+    run: str
+    ok: bool
+    rows: int
+    steps: tuple[tuple[str, float, bool], ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen at one moment. `evidence` belongs to the open release; None: nothing new to look at."""
+
+    now: float
+    evidence: Json | None = None
+    events: Sequence[Json] = ()
+    ended: Sequence[Ended] = field(default=())
+
+
+class Ledger:
+    """Drafts in the making, and the state as it will be when they are written."""
+
+    def __init__(self, state: ModelState, model: str) -> None:
+        self.before, self.state, self.model = state, state, model
+        self.drafts: list[Draft] = []
+
+    def write(self, kind: str, now: float, data: Json) -> None:
+        """Add a draft and let the state follow."""
+        draft = Draft(kind, now, data)
+        self.drafts.append(draft)
+        self.state = apply(self.state, seal(draft, self.model, self.state.seq + 1, 0.0, GENESIS))
+
+
+def reconcile(model: Model, state: ModelState, seen: Seen) -> list[Draft]:
+    """The events to append after `state`; empty when nothing changed."""
+    ledger = Ledger(state, model.name)
+    _note_model(ledger, model, seen.now)
+    for ended in seen.ended:
+        finish_run(ledger, model.spec, ended, seen.now)
+    _place_candidates(ledger, model, seen.now)
+    if seen.evidence is not None and _is_open(ledger.state):
+        _step_release(ledger, seen.evidence, seen.now)
+        _place_candidates(ledger, model, seen.now)
+    _tell_policy(ledger, model.spec, seen)
+    return ledger.drafts
+
+
+def _note_model(ledger: Ledger, model: Model, now: float) -> None:
+    spec = model.spec.model_dump(mode="json", by_alias=True)
+    if ledger.state.spec != spec:
+        ledger.write("serve.model", now, {"spec": spec})
+
+
+def finish_run(ledger: Ledger, spec: ModelSpec, ended: Ended, now: float) -> None:
+    """Write down that a run ended, and tell the policy; nothing when that was done before."""
+    run = ledger.state.runs.get(ended.run)
+    if run is None or run.ok is not None:
+        return
+    data = {"run": ended.run, "ok": ended.ok, "rows": ended.rows, "steps": ended.steps, "error": ended.error}
+    ledger.write("trigger.finished", now, data)
+    event = {"kind": "run_finished", "time": now, "run": ended.run, "ok": ended.ok, "rows": ended.rows}
+    decide(ledger, spec, event)
+
+
+def weigh(spec: ModelSpec, before: Json | None, event: Json) -> tuple[Json, Json]:
+    """The trigger policy over plain JSON: (state after, decision); the same code decides and replays."""
+    known = policy.TriggerState.from_json(before) if before else policy.TriggerState()
+    after, decision = policy.decide(spec.triggers, known, event_of(event))
+    return after.to_json(), decision.to_json()
+
+
+def decide(ledger: Ledger, spec: ModelSpec, event: Json) -> None:
+    """Put one event before the trigger policy and write down what it says."""
+    state, decision = weigh(spec, ledger.state.trigger, event)
+    ledger.write("trigger.evaluated", event["time"], {"event": event, "state": state, "decision": decision})
+
+
+def _is_open(state: ModelState) -> bool:
+    return state.release is not None and state.release["state"] not in ENDED
+
+
+def _gathers(state: ModelState) -> bool:
+    """Whether a release is open and not in its watch: no other can start now."""
+    return _is_open(state) and state.release is not None and state.release["state"] != "watch"
+
+
+def _place_candidates(ledger: Ledger, model: Model, now: float) -> None:
+    """Release the newest waiting candidate where there is room; older ones end superseded."""
+    for digest in ledger.state.waiting:
+        if digest in ledger.state.quarantined:
+            ledger.write("release.superseded", now, {"digest": digest, "reason": "quarantined"})
+    if not ledger.state.waiting or _gathers(ledger.state):
+        return
+    *older, newest = ledger.state.waiting
+    for digest in older:
+        ledger.write("release.superseded", now, {"digest": digest, "reason": "superseded", "by": newest})
+    version = ledger.state.versions[newest]["version"]
+    if ledger.state.champion is None:
+        ledger.write("release.first", now, {"version": version, "digest": newest, "reason": "first_version"})
+        return
+    if _is_open(ledger.state):
+        command(ledger, {"command": "end_watch"}, now)
+    ledger.write("release.opened", now, opening(ledger.state, model, newest, now))
+
+
+def opening(state: ModelState, model: Model, digest: str, now: float) -> Json:
+    """The data of a release.opened event: the release as it starts, and what it was made from."""
+    assert state.champion is not None  # noqa: S101 - the caller looked
+    champion = Version(state.champion.version, state.champion.digest)
+    challenger = Version(state.versions[digest]["version"], digest)
+    name = f"{model.name}-r{state.opened + 1}"
+    release = machine.open_release(
+        name=name,
+        model=model.name,
+        champion=champion,
+        challenger=challenger,
+        spec=model.spec.release,
+        now=now,
+        carried=state.carried,
+    )
+    return {"release": release.to_json()}
+
+
+def _step_release(ledger: Ledger, evidence: Json, now: float) -> None:
+    before = ledger.state.release or {}
+    after, actions, judgement = machine.step_from_json(before, evidence, now)
+    data = {"now": now, "evidence": evidence, "release": after, "actions": actions, "judgement": judgement}
+    ledger.write(kind_of(actions), now, data)
+
+
+_KINDS = {
+    "Promote": "release.promoted",
+    "Abort": "release.aborted",
+    "Rollback": "release.rolled_back",
+    "End": "release.ended",
+    "EnterStage": "release.stage",
+    "Latch": "release.stage",
+}
+
+
+def kind_of(actions: Sequence[Json]) -> str:
+    """The journal kind of a step: that of its gravest action."""
+    names = {action["action"] for action in actions}
+    return next((kind for name, kind in _KINDS.items() if name in names), "release.looked")
+
+
+_COMMANDS: Mapping[str, Callable[..., commands.Command]] = {
+    "pause": commands.Pause,
+    "resume": commands.Resume,
+    "approve": commands.Approve,
+    "abort": commands.Abort,
+    "rollback": commands.Rollback,
+    "challenger_failed": commands.ChallengerFailed,
+    "end_watch": commands.EndWatch,
+}
+
+
+def obey(release: Json, order: Json, evidence: Json | None, now: float) -> tuple[Json, list[Json]]:
+    """A release after a command, and its actions, all as JSON; the same code decides and replays."""
+    words = {key: value for key, value in order.items() if key != "command"}
+    known = Evidence.from_json(evidence) if evidence else None
+    after, actions = machine.command(Release.from_json(release), _COMMANDS[order["command"]](**words), now, known)
+    return after.to_json(), [action_to_json(action) for action in actions]
+
+
+def command(ledger: Ledger, order: Json, now: float, evidence: Json | None = None) -> None:
+    """Carry out a person's or the controller's command on the open release and write it down."""
+    release = ledger.state.release
+    assert release is not None  # noqa: S101 - the caller looked
+    after, actions = obey(release, order, evidence, now)
+    data = {"now": now, "command": order, "evidence": evidence, "release": after, "actions": actions}
+    ledger.write("release.command", now, data)
+
+
+def _tell_policy(ledger: Ledger, spec: ModelSpec, seen: Seen) -> None:
+    is_open = _gathers(ledger.state)
+    if bool((ledger.state.trigger or {}).get("release_open", False)) != is_open:
+        promoted = not is_open and ledger.state.champion != ledger.before.champion
+        decide(ledger, spec, {"kind": "release", "time": seen.now, "open": is_open, "promoted": promoted})
+    for event in seen.events:
+        decide(ledger, spec, event)
+
+
+def wanted_plan(model: Model, state: ModelState) -> Plan | None:
+    """The traffic that the state asks for; None before there is a champion."""
+    if state.champion is None:
+        return None
+    replicas = model.spec.serving.replicas.min
+    if _is_open(state):
+        return wanted(Release.from_json(state.release or {}), replicas)
+    champion = state.champion
+    return Plan(
+        model.name, (Backend(champion.version, champion.digest, replicas),), ((champion.version, 1.0),)
+    )

@@ -1,0 +1,188 @@
+"""State from events: what the journal says of one model, at its end or at any moment before.
+
+`fold` is the only place that knows what an event changes. It holds plain JSON values of releases and triggers, so
+that reading a journal needs neither numpy nor the code that decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tidegate.journal.events import Event
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version that got the champion's place, and when (event time)."""
+
+    version: str
+    digest: str
+    since: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the pipeline: wanted by a decision, started, ended (`ok` None while it runs)."""
+
+    name: str
+    causes: tuple[str, ...]
+    time: float
+    by: str
+    started: bool = False
+    ok: bool | None = None
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """One model as its journal tells it. `seq` is the last event's number, for the next compare-and-swap."""
+
+    model: str = ""
+    seq: int = 0
+    time: float = 0.0
+    spec: Json | None = None
+    champion: Served | None = None
+    history: tuple[Served, ...] = ()
+    versions: Mapping[str, Json] = field(default_factory=dict)
+    """Every candidate ever registered, by digest: the data of its register.candidate event."""
+    waiting: tuple[str, ...] = ()
+    """Digests of candidates that no release has taken yet, oldest first."""
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    release: Json | None = None
+    """The open release, or the one in its watch."""
+    opened: int = 0
+    carried: float = 0.0
+    runs: Mapping[str, Run] = field(default_factory=dict)
+    trigger: Json | None = None
+    traffic: Json | None = None
+
+    @property
+    def running(self) -> tuple[Run, ...]:
+        """Runs that have not ended."""
+        return tuple(run for run in self.runs.values() if run.ok is None)
+
+
+def fold(events: Iterable[Event], state: ModelState | None = None) -> ModelState:
+    """State after `events`; go on from `state` where it is given."""
+    state = state or ModelState()
+    for event in events:
+        state = apply(state, event)
+    return state
+
+
+def apply(state: ModelState, event: Event) -> ModelState:
+    """State after one more event. An unknown kind changes nothing but the position."""
+    state = replace(state, model=event.model, seq=event.seq, time=max(state.time, event.time))
+    change = _CHANGES.get(event.kind)
+    return change(state, event) if change else state
+
+
+def _model(state: ModelState, event: Event) -> ModelState:
+    return replace(state, spec=event.data["spec"])
+
+
+def _candidate(state: ModelState, event: Event) -> ModelState:
+    digest = event.data["digest"]
+    versions = {**state.versions, digest: {**event.data, "time": event.time, "seq": event.seq}}
+    return replace(state, versions=versions, waiting=(*state.waiting, digest))
+
+
+def _superseded(state: ModelState, event: Event) -> ModelState:
+    return replace(state, waiting=tuple(d for d in state.waiting if d != event.data["digest"]))
+
+
+def _first(state: ModelState, event: Event) -> ModelState:
+    return _crown(_superseded(state, event), event.data["version"], event.data["digest"], event.time)
+
+
+def _opened(state: ModelState, event: Event) -> ModelState:
+    taken = {challenger["digest"] for challenger in event.data["release"]["challengers"]}
+    waiting = tuple(d for d in state.waiting if d not in taken)
+    return replace(state, release=event.data["release"], waiting=waiting, opened=state.opened + 1)
+
+
+def _stepped(state: ModelState, event: Event) -> ModelState:
+    state = replace(state, release=event.data["release"])
+    for action in event.data["actions"]:
+        state = _act(state, action, event)
+    return state
+
+
+def _act(state: ModelState, action: Json, event: Event) -> ModelState:
+    kind, release = action["action"], event.data["release"]
+    if kind == "Promote":
+        state = replace(state, carried=action["carried"])
+        return _crown(state, action["version"], action["digest"], event.time)
+    if kind == "Rollback":
+        old = release["champion"]
+        state = _crown(state, old["name"], old["digest"], event.time)
+    if kind in ("Rollback", "Abort"):
+        return replace(state, quarantined={**state.quarantined, action["digest"]: action["reason"]})
+    return state
+
+
+def _crown(state: ModelState, version: str, digest: str, time: float) -> ModelState:
+    served = Served(version, digest, time)
+    return replace(state, champion=served, history=(*state.history, served))
+
+
+def _unquarantined(state: ModelState, event: Event) -> ModelState:
+    return replace(state, quarantined={d: r for d, r in state.quarantined.items() if d != event.data["digest"]})
+
+
+def _requested(state: ModelState, event: Event) -> ModelState:
+    return replace(state, waiting=(*state.waiting, event.data["digest"]))
+
+
+def _evaluated(state: ModelState, event: Event) -> ModelState:
+    state = replace(state, trigger=event.data["state"])
+    if event.data["decision"]["decision"] != "retrain":
+        return state
+    name = run_name(event)
+    run = Run(name, tuple(event.data["decision"]["causes"]), event.time, "trigger")
+    return replace(state, runs={**state.runs, name: run})
+
+
+def run_name(event: Event) -> str:
+    """The name of the run that a decision wants; the same however often the journal is read."""
+    return f"{event.model}-{event.seq}"
+
+
+def _started(state: ModelState, event: Event) -> ModelState:
+    name = event.data["run"]
+    run = state.runs.get(name) or Run(name, tuple(event.data["causes"]), event.time, event.data["by"])
+    return replace(state, runs={**state.runs, name: replace(run, started=True)})
+
+
+def _finished(state: ModelState, event: Event) -> ModelState:
+    run = replace(state.runs[event.data["run"]], ok=event.data["ok"])
+    return replace(state, runs={**state.runs, run.name: run})
+
+
+def _traffic(state: ModelState, event: Event) -> ModelState:
+    return replace(state, traffic=event.data)
+
+
+_CHANGES = {
+    "serve.model": _model,
+    "serve.traffic": _traffic,
+    "register.candidate": _candidate,
+    "release.first": _first,
+    "release.superseded": _superseded,
+    "release.opened": _opened,
+    "release.looked": _stepped,
+    "release.stage": _stepped,
+    "release.promoted": _stepped,
+    "release.aborted": _stepped,
+    "release.rolled_back": _stepped,
+    "release.ended": _stepped,
+    "release.command": _stepped,
+    "release.requested": _requested,
+    "release.unquarantined": _unquarantined,
+    "trigger.evaluated": _evaluated,
+    "trigger.started": _started,
+    "trigger.finished": _finished,
+}

@@ -1,0 +1,154 @@
+"""Proof that a journal reproduces itself: the chain holds, and every recorded decision is what the code decides again.
+
+A decision event stores its inputs. Replay hands only these, and the state folded from the events before, to the code
+that decides in production, and compares what comes out with what was written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidegate.errors import TamperedJournal
+from tidegate.journal.events import Event, canonical
+from tidegate.journal.fold import ModelState, apply
+from tidegate.journal.store import open_journal, verify
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a replay found: decisions recomputed by kind, and the first fault where there is one."""
+
+    events: int
+    decisions: Mapping[str, int]
+    fault: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was reproduced."""
+        return not self.fault
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a JSON document."""
+        return {"ok": self.ok, "events": self.events, "decisions": dict(self.decisions), "fault": self.fault}
+
+    def to_text(self) -> str:
+        """The report for the terminal."""
+        counts = ", ".join(f"{n} {kind}" for kind, n in sorted(self.decisions.items()))
+        if self.ok:
+            return f"reproduced: {sum(self.decisions.values())} decisions in {self.events} events ({counts})"
+        return f"not reproduced: {self.fault}"
+
+
+class _Differs(Exception):
+    """A recorded decision is not what the code decides from its recorded inputs."""
+
+
+def replay_state(state: Path, evidence: bool = False) -> Report:
+    """Replay the journal of a state folder; `evidence` recomputes the sums from the observation store, too."""
+    journal = open_journal(state)
+    total, counts = 0, Counter[str]()
+    try:
+        for model in journal.models():
+            events = journal.read(model)
+            total += len(events)
+            verify(events)
+            counts.update(replay_events(events))
+            if evidence:
+                from tidegate.controller.feed import recompute
+
+                counts.update(recompute(state, events))
+    except TamperedJournal as fault:
+        return Report(total, counts, str(fault))
+    return Report(total, counts)
+
+
+def replay_events(events: Sequence[Event]) -> Counter[str]:
+    """Recompute every decision among a model's events; TamperedJournal names the first that differs."""
+    state, counts = ModelState(), Counter[str]()
+    for event in events:
+        check = _CHECKS.get(event.kind)
+        if check:
+            try:
+                check(state, event)
+            except (_Differs, KeyError, TypeError, ValueError, AttributeError, IndexError) as found:
+                what = str(found) if isinstance(found, _Differs) else f"its inputs do not fit: {found!r}"
+                raise TamperedJournal(f"journal of {event.model}: event {event.seq} ({event.kind}): {what}") from None
+            counts[event.kind] += 1
+        state = apply(state, event)
+    return counts
+
+
+def _same(what: str, recorded: object, recomputed: object) -> None:
+    was, now = canonical(recorded), canonical(recomputed)
+    if was != now:
+        at = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
+        raise _Differs(f"{what} was written as …{was[max(0, at - 40) : at + 40]}…, is …{now[max(0, at - 40) : at + 40]}…")
+
+
+def _check_trigger(state: ModelState, event: Event) -> None:
+    from tidegate.controller.reconcile import weigh
+    from tidegate.spec import ModelSpec
+
+    after, decision = weigh(ModelSpec.model_validate(state.spec), state.trigger, event.data["event"])
+    _same("the decision", event.data["decision"], decision)
+    _same("the trigger state", event.data["state"], after)
+
+
+def _check_step(state: ModelState, event: Event) -> None:
+    from tidegate.release import machine
+
+    if event.data["now"] != event.time:
+        raise _Differs(f"now is {event.data['now']}, the event's time {event.time}")
+    after, actions, judgement = machine.step_from_json(state.release or {}, event.data["evidence"], event.data["now"])
+    _same("the judgement", event.data["judgement"], judgement)
+    _same("the release", event.data["release"], after)
+    _same("the actions", event.data["actions"], actions)
+
+
+def _check_command(state: ModelState, event: Event) -> None:
+    from tidegate.controller.reconcile import obey
+
+    data = event.data
+    after, actions = obey(state.release or {}, data["command"], data["evidence"], data["now"])
+    _same("the release", data["release"], after)
+    _same("the actions", data["actions"], actions)
+
+
+def _check_opened(state: ModelState, event: Event) -> None:
+    from tidegate.controller.reconcile import opening
+    from tidegate.spec import parse_model
+
+    document = {
+        "apiVersion": "tidegate.dev/v1alpha1",
+        "kind": "Model",
+        "metadata": {"name": event.model},
+        "spec": state.spec,
+    }
+    digest = event.data["release"]["challengers"][0]["digest"]
+    _same("the release", event.data, opening(state, parse_model(document, event.model), digest, event.time))
+
+
+def _check_gate(_state: ModelState, event: Event) -> None:
+    from tidegate.evaluate.gate import gate_from_json
+
+    gate = event.data["gate"]
+    _same("the gate", gate["result"], gate_from_json(gate["policy"], gate["measurements"]))
+
+
+_CHECKS: Mapping[str, Callable[[ModelState, Event], None]] = {
+    "trigger.evaluated": _check_trigger,
+    "release.looked": _check_step,
+    "release.stage": _check_step,
+    "release.promoted": _check_step,
+    "release.aborted": _check_step,
+    "release.rolled_back": _check_step,
+    "release.ended": _check_step,
+    "release.command": _check_command,
+    "release.opened": _check_opened,
+    "register.candidate": _check_gate,
+    "evaluate.refused": _check_gate,
+}

@@ -1,0 +1,152 @@
+"""The journal on disk: one table, SQLite in WAL mode as the embedded default, any SQLAlchemy URL else.
+
+Appending is a compare-and-swap: the caller says which event it saw last, and loses with `Conflict` when another wrote
+meanwhile. Nothing is ever updated or deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tidegate.errors import Conflict, PlatformError, TamperedJournal, UserError
+from tidegate.journal.events import GENESIS, Draft, Event, canonical, intact, seal
+
+_metadata = sa.MetaData()
+_events = sa.Table(
+    "events",
+    _metadata,
+    sa.Column("model", sa.String, primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("time", sa.Float, nullable=False),
+    sa.Column("wall", sa.Float, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+    sa.Column("before", sa.String, nullable=False),
+    sa.Column("hash", sa.String, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+
+class Journal:
+    """An append-only list of events a model, at a database URL."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
+        if url.startswith("sqlite"):
+            sa.event.listen(self._engine, "connect", _tune_sqlite)
+            sa.event.listen(self._engine, "begin", _lock_sqlite)
+        try:
+            _metadata.create_all(self._engine)
+        except sa.exc.DatabaseError as error:
+            raise _unreadable(error) from None
+
+    def append(self, model: str, drafts: Sequence[Draft], expected: int) -> list[Event]:
+        """Write all drafts or none, as the events after number `expected` of `model`.
+
+        Raises Conflict when the model's last event is not number `expected`.
+        """
+        if not drafts:
+            return []
+        try:
+            with self._engine.execution_options(write=True).begin() as connection:
+                last = self._last(connection, model)
+                found, before = (last.seq, last.hash) if last else (0, GENESIS)
+                if found != expected:
+                    raise Conflict(f"journal of {model}: event {found} is there, expected {expected} to be the last")
+                events = _chain(drafts, model, expected, before)
+                connection.execute(sa.insert(_events), [_row(event) for event in events])
+                return events
+        except sa.exc.IntegrityError:
+            raise Conflict(f"journal of {model}: another writer took position {expected + 1}") from None
+        except sa.exc.DatabaseError as error:
+            raise PlatformError(f"journal: {error.orig}") from None
+
+    def read(self, model: str, after: int = 0) -> list[Event]:
+        """The events of `model` with numbers above `after`, in order; the chain is not checked here."""
+        query = (
+            sa.select(_events).where(_events.c.model == model, _events.c.seq > after).order_by(_events.c.seq)
+        )
+        try:
+            with self._engine.connect() as connection:
+                return [_event(row) for row in connection.execute(query)]
+        except sa.exc.DatabaseError as error:
+            raise _unreadable(error) from None
+
+    def models(self) -> list[str]:
+        """Names of the models that have events."""
+        with self._engine.connect() as connection:
+            return list(connection.execute(sa.select(_events.c.model).distinct().order_by(_events.c.model)).scalars())
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    @staticmethod
+    def _last(connection: sa.Connection, model: str) -> Event | None:
+        query = sa.select(_events).where(_events.c.model == model).order_by(_events.c.seq.desc()).limit(1)
+        row = connection.execute(query).first()
+        return _event(row) if row else None
+
+
+def open_journal(state: Path, create: bool = False) -> Journal:
+    """The journal of a state folder; UserError where there is none and `create` is false."""
+    path = state / "journal.db"
+    if not create and not path.is_file():
+        raise UserError(f"--state {state}", "no journal.db in it", "the state folder of a `tidegate up` or `run`")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Journal(f"sqlite:///{path}")
+
+
+def verify(events: Sequence[Event]) -> None:
+    """Check the chain from the first event on; TamperedJournal names the first event that does not fit."""
+    before = GENESIS
+    for position, event in enumerate(events, 1):
+        if event.seq != position or event.before != before or not intact(event):
+            raise TamperedJournal(f"journal of {event.model}: event {event.seq} ({event.kind}) is not what was written")
+        before = event.hash
+
+
+def _chain(drafts: Sequence[Draft], model: str, expected: int, before: str) -> list[Event]:
+    events, wall = [], time.time()
+    for seq, draft in enumerate(drafts, expected + 1):
+        plain = Draft(draft.kind, float(draft.time), json.loads(canonical(draft.data)))
+        events.append(seal(plain, model, seq, wall, before))
+        before = events[-1].hash
+    return events
+
+
+def _row(event: Event) -> dict[str, object]:
+    return {**event.__dict__, "data": canonical(event.data)}
+
+
+def _event(row: sa.Row[tuple[object, ...]]) -> Event:
+    fields = dict(row._mapping)
+    try:
+        return Event(**{**fields, "data": json.loads(fields["data"])})
+    except ValueError:
+        raise TamperedJournal(
+            f"journal of {fields['model']}: event {fields['seq']} ({fields['kind']}) is not what was written"
+        ) from None
+
+
+def _unreadable(error: sa.exc.DatabaseError) -> TamperedJournal:
+    return TamperedJournal(f"journal.db: {error.orig}")
+
+
+def _tune_sqlite(connection: object, _record: object) -> None:
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+    connection.isolation_level = None  # type: ignore[attr-defined]
+
+
+def _lock_sqlite(connection: sa.Connection) -> None:
+    # a writer takes the lock before it reads the position, so that compare and swap are one step
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

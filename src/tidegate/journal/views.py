@@ -1,0 +1,133 @@
+"""What people and machines read from a journal: the state, what served at a past moment, the events as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tidegate.errors import UserError
+from tidegate.journal.events import Event
+from tidegate.journal.fold import ModelState, fold
+from tidegate.journal.store import open_journal, verify
+from tidegate.reasons import REASONS
+
+
+def iso(seconds: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(text: str, where: str) -> float:
+    """ISO 8601 (UTC where no zone is given) as seconds since the epoch; UserError names `where`."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(where, text, "a time in ISO 8601, for example 2013-07-01T04:00:00Z") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def status(state: Path, at: str | None = None) -> dict[str, Any]:
+    """Each model's state as JSON; with `at`, as the journal told it at that event time."""
+    journal = open_journal(state)
+    until = seconds(at, "--at") if at else None
+    models = []
+    for name in journal.models():
+        events = journal.read(name)
+        verify(events)
+        models.append(describe(fold(e for e in events if until is None or e.time <= until)))
+    return {"at": at, "models": models}
+
+
+def describe(state: ModelState) -> dict[str, Any]:
+    """One model's state as a JSON document."""
+    champion, release = state.champion, state.release
+    return {
+        "model": state.model,
+        "time": iso(state.time),
+        "champion": champion and {"version": champion.version, "digest": champion.digest, "since": iso(champion.since)},
+        "release": release and release_summary(release),
+        "traffic": state.traffic,
+        "waiting": [state.versions[digest]["version"] for digest in state.waiting],
+        "quarantined": {d: state.quarantined[d] for d in sorted(state.quarantined)},
+        "running": [{"run": run.name, "causes": list(run.causes)} for run in state.running],
+        "versions": [{"version": data["version"], "digest": digest} for digest, data in state.versions.items()],
+    }
+
+
+def release_summary(release: dict[str, Any] | Any) -> dict[str, Any]:
+    """The parts of a release that people ask for first."""
+    return {
+        "name": release["name"],
+        "state": release["state"],
+        "stage": release["stage"],
+        "weight": release["weight"],
+        "champion": release["champion"]["name"],
+        "challengers": [challenger["name"] for challenger in release["challengers"]],
+        "opened": iso(release["opened"]),
+        "reason": release["reason"],
+    }
+
+
+def status_text(document: dict[str, Any]) -> str:
+    """`status` for the terminal: one paragraph a model."""
+    return "\n".join(_paragraph(model) for model in document["models"]) or "no models yet"
+
+
+def _paragraph(model: dict[str, Any]) -> str:
+    champion, release = model["champion"], model["release"]
+    serving = f"serves {champion['version']} since {champion['since']}" if champion else "has no champion yet"
+    lines = [f"{model['model']} at {model['time']}: {serving}"]
+    if release:
+        challengers = ", ".join(release["challengers"])
+        lines.append(f"  release {release['name']}: {challengers} against {release['champion']}, {release['state']}")
+    if model["waiting"]:
+        lines.append(f"  waiting: {', '.join(model['waiting'])}")
+    lines += [f"  run {run['run']}: {', '.join(run['causes'])}" for run in model["running"]]
+    return "\n".join(lines)
+
+
+_QUIET = ("release.looked",)
+
+
+def log(state: Path, kind: str | None, everything: bool) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each event as its whole document and as one line; looks and waits that changed nothing only on request."""
+    journal = open_journal(state)
+    for name in journal.models():
+        for event in journal.read(name):
+            if (kind is None or event.kind.startswith(kind)) and (everything or not is_quiet(event)):
+                yield {**event.__dict__, "time": iso(event.time), "wall": iso(event.wall)}, line(event)
+
+
+def is_quiet(event: Event) -> bool:
+    """Whether the event records a look or an evaluation that changed nothing."""
+    if event.kind == "trigger.evaluated":
+        return bool(event.data["decision"]["decision"] == "wait")
+    return event.kind in _QUIET
+
+
+def line(event: Event) -> str:
+    """One event as a line for people."""
+    return f"{event.seq:5d}  {iso(event.time)}  {event.model}  {event.kind:20s} {_tell(event)}".rstrip()
+
+
+def _tell(event: Event) -> str:
+    data = event.data
+    if event.kind == "trigger.evaluated":
+        return f"{data['decision']['decision']}: {data['decision']['reason']}"
+    if event.kind in ("trigger.started", "trigger.finished"):
+        ended = "" if event.kind == "trigger.started" else (" ok" if data["ok"] else f" failed: {data['error']}")
+        return f"{data['run']}{ended} {', '.join(data.get('causes', ()))}"
+    if event.kind == "serve.traffic":
+        shares = ", ".join(f"{version} {share * 100:g}%" for version, share in data["split"])
+        return shares + (f", mirrored to {', '.join(data['mirrors'])}" if data["mirrors"] else "")
+    if "judgement" in data:
+        return f"{data['release']['name']} {data['release']['state']}: {data['judgement']['sentence']}"
+    if event.kind == "release.opened":
+        release = data["release"]
+        return f"{release['name']}: {release['challengers'][0]['name']} against {release['champion']['name']}"
+    if event.kind == "release.command":
+        return f"{data['command']['command']} by {data['command'].get('by', '')}: {data['command'].get('reason', '')}"
+    reason = data.get("reason", "")
+    return " ".join(str(part) for part in (data.get("version", ""), REASONS.get(reason, reason)) if part)

@@ -1,0 +1,77 @@
+"""What a finished run means for the journal. Pure: events and facts in, at most one new event out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.journal.events import Draft, Event
+from tidegate.journal.fold import fold
+from tidegate.train.lineage import next_version
+
+ENDS = ("register.candidate", "register.refused", "evaluate.refused", "validate.refused")
+"""Kinds of which a run leaves at most one."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run that has ended. `gate` is gate.json, `training` training.json; both empty when the data gate refused."""
+
+    run: str
+    cause: str
+    time: float
+    data_version: str
+    report: Mapping[str, Any]
+    gate: Mapping[str, Any]
+    training: Mapping[str, Any]
+    cost: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`kind`: the event's, or ``known`` when the journal has this digest as a candidate already."""
+
+    kind: str
+    data: Mapping[str, Any]
+    draft: Draft | None = None
+
+
+def decide(events: Sequence[Event], facts: Facts) -> Outcome:
+    """The outcome of a run; without a draft when the journal tells it already (a retried step, an equal model)."""
+    for event in events:
+        if event.kind in ENDS and event.data["run"] == facts.run:
+            return Outcome(event.kind, event.data)
+    state = fold(events)
+    if not facts.report["ok"]:
+        return _drafted("validate.refused", facts, {"reason": "data_refused", "report": facts.report})
+    digest = facts.training["digest"]
+    tried = {"digest": digest, "data_version": facts.data_version, "gate": facts.gate, "training": facts.training}
+    if facts.gate["verdict"] != "passed":
+        return _drafted("evaluate.refused", facts, {"reason": facts.gate["reason"], **tried})
+    if digest in state.quarantined:
+        return _drafted("register.refused", facts, {"reason": "quarantined", **tried})
+    if digest in state.versions:
+        return Outcome("known", state.versions[digest])
+    taken = [version["version"] for version in state.versions.values()]
+    return _drafted("register.candidate", facts, _candidate(facts, next_version(taken, facts.training["parent"])))
+
+
+def _drafted(kind: str, facts: Facts, data: Mapping[str, Any]) -> Outcome:
+    full = {"run": facts.run, "cause": facts.cause, "cost": facts.cost, **data}
+    return Outcome(kind, full, Draft(kind, facts.time, full))
+
+
+def _candidate(facts: Facts, version: str) -> dict[str, Any]:
+    training = facts.training
+    same = ("digest", "parent", "mode", "rows", "train_from", "train_until", "metrics", "params", "seeds")
+    digests = ("feature_schema_digest", "architecture_digest")
+    return {
+        "version": version,
+        **{name: training[name] for name in (*same, *digests)},
+        "mode_reason": training["reason"],
+        "lineage": training["lineage"],
+        "search": training["search"],
+        "data_version": facts.data_version,
+        "gate": facts.gate,
+    }

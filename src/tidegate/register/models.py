@@ -1,0 +1,84 @@
+"""Model versions on disk: immutable folders by digest, signed. Does I/O."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from tidegate.errors import PlatformError
+from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, digest_of, folder_name
+
+_PRIVATE, _PUBLIC = "signing.key", "signing.pub"
+
+
+def store_model(made: Path, state: Path) -> Path:
+    """Keep the files of the model folder `made` under ``STATE/models/<hex>/``, signed; returns that folder.
+
+    Where the digest is there already its files are checked and stay. Raises PlatformError when they are not right.
+    """
+    digest = digest_of(made)
+    check(made, digest)
+    target = state / "models" / folder_name(digest)
+    if not target.is_dir():
+        _put(made, target, sign(digest, state))
+    check(target, digest)
+    return target
+
+
+def _put(made: Path, target: Path, signature: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".model-", dir=target.parent))
+    try:
+        for name in (*FILES, MANIFEST):
+            shutil.copyfile(made / name, folder / name)
+        (folder / SIGNATURE).write_text(signature, encoding="ascii")
+        for path in folder.iterdir():
+            path.chmod(0o444)
+        folder.chmod(0o755)
+        folder.rename(target)
+    except OSError as error:
+        if not target.is_dir():
+            raise PlatformError(f"{target}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sign(digest: str, state: Path) -> str:
+    """The Ed25519 signature over the digest's text, in hex, by the key of the state folder (made on first use)."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(_private_key(state / "keys")).sign(digest.encode()).hex()
+
+
+def public_key(state: Path) -> bytes:
+    """The 32 raw bytes that verify what this state folder signs; makes the key pair on first use."""
+    _private_key(state / "keys")
+    return bytes.fromhex((state / "keys" / _PUBLIC).read_text(encoding="ascii"))
+
+
+def _private_key(keys: Path) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = keys / _PRIVATE
+    if not path.is_file():
+        _create(path, Ed25519PrivateKey.generate().private_bytes_raw().hex())
+    private = bytes.fromhex(path.read_text(encoding="ascii"))
+    if not (keys / _PUBLIC).is_file():
+        _create(keys / _PUBLIC, Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw().hex())
+    return private
+
+
+def _create(path: Path, text: str) -> None:
+    """Write a 0600 file that is whole when it appears; where another process was first, its file stays."""
+    descriptor, made = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        return
+    finally:
+        os.unlink(made)

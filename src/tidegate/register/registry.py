@@ -1,0 +1,100 @@
+"""MLflow as the registry that people look at: it mirrors the journal and never leads it. Does I/O.
+
+The journal's event is written first; a mirror that is missing (the process died in between) is made by the next try.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+def mirrored(state: Path, run: str) -> str | None:
+    """The MLflow run that tells of run `run`, if it has been written; imports nothing heavy."""
+    try:
+        return (state / "mlflow-runs" / run).read_text(encoding="ascii")
+    except OSError:
+        return None
+
+
+def mirror(state: Path, model: str, kind: str, data: Mapping[str, Any], folder: Path | None) -> str:
+    """Log one ended run, and the model version when `folder` holds one; returns the MLflow run id. Idempotent by run."""
+    if found := mirrored(state, data["run"]):
+        return found
+    client = _client(state)
+    experiment = _experiment(client, state, model)
+    run_id = _run(client, experiment, data["run"])
+    _log(client, run_id, kind, data)
+    if folder is not None:
+        _model_version(client, run_id, model, data, folder)
+    client.set_terminated(run_id, status="FINISHED" if kind == "register.candidate" else "FAILED")
+    _mark(state / "mlflow-runs" / data["run"], run_id)
+    return run_id
+
+
+def _client(state: Path) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{state / 'mlflow.db'}"
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _experiment(client: MlflowClient, state: Path, model: str) -> str:
+    found = client.get_experiment_by_name(model)
+    if found is not None:
+        return str(found.experiment_id)
+    artifacts = state / "mlflow-artifacts"
+    artifacts.mkdir(parents=True, exist_ok=True)
+    return str(client.create_experiment(model, artifact_location=artifacts.as_uri()))
+
+
+def _run(client: MlflowClient, experiment: str, run: str) -> str:
+    """The run that an earlier try began, else a new one."""
+    quoted = run.replace("'", "")
+    begun = client.search_runs([experiment], f"tags.`tidegate.run` = '{quoted}'", max_results=1)
+    if begun:
+        return str(begun[0].info.run_id)
+    return str(client.create_run(experiment, run_name=run, tags={"tidegate.run": quoted}).info.run_id)
+
+
+def _log(client: MlflowClient, run_id: str, kind: str, data: Mapping[str, Any]) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    gate = data.get("gate", {})
+    scores = gate.get("measurements", {}).get("candidate", {})
+    numbers = {**data.get("metrics", {}), **{f"gate_{name}": value for name, value in scores.items()}}
+    metrics = [Metric(name, float(value), 0, 0) for name, value in numbers.items() if value is not None]
+    parameters = [Param(name, str(value)) for name, value in data.get("params", {}).items()]
+    client.log_batch(run_id, metrics, parameters, [RunTag(name, value) for name, value in _tags(kind, data).items()])
+
+
+def _tags(kind: str, data: Mapping[str, Any]) -> dict[str, str]:
+    names = ("version", "digest", "parent", "mode", "data_version", "cause", "run", "reason")
+    found = {f"tidegate.{name}": str(data[name]) for name in names if data.get(name) is not None}
+    return {**found, "tidegate.outcome": kind}
+
+
+def _model_version(client: MlflowClient, run_id: str, model: str, data: Mapping[str, Any], folder: Path) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    tags = {name.removeprefix("tidegate."): value for name, value in _tags("register.candidate", data).items()}
+    if not client.search_model_versions(f"name = '{model}' and run_id = '{run_id}'"):
+        client.create_model_version(model, folder.as_uri(), run_id=run_id, tags=tags)
+
+
+def _mark(path: Path, run_id: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f".{path.name}-{os.getpid()}")
+    made.write_text(run_id, encoding="ascii")
+    made.replace(path)

@@ -1,0 +1,96 @@
+"""The register step: a model that passed its gate becomes a candidate; a run that was refused is journaled.
+
+Order: files stored and signed, then the journal's event by compare-and-swap, then MLflow. The event is what makes the
+candidate; everything before it is harmless without it, everything after it is made up for by the next try.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidegate.errors import Conflict
+from tidegate.journal.store import Journal, open_journal
+from tidegate.register import registry
+from tidegate.register.decide import Facts, Outcome, decide
+from tidegate.register.models import store_model
+from tidegate.train.model_file import canonical_json
+from tidegate.train.settings import parse_until
+
+ATTEMPTS = 200
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of the run: `outcome` is candidate, known or refused; `version` is empty when refused."""
+
+    outcome: str
+    version: str
+    digest: str
+    reason: str
+
+
+def register(
+    inputs: Mapping[str, Path], out: Path, state: Path, name: str, until: str, run: str, cause: str
+) -> Registered:
+    """Journal how run `run` of model `name` ended, and write candidate.json to `out`.
+
+    `inputs`: valid, data_version, model, gate (markers where a gate refused before). Idempotent: by run, and a digest
+    that is a candidate already is not registered again. Raises PlatformError when a model file is not right.
+    """
+    facts = _facts(inputs, state, parse_until(until), run, cause)
+    passed = bool(facts.report["ok"]) and facts.gate.get("verdict") == "passed"
+    folder = store_model(inputs["model"], state) if passed else None
+    journal = open_journal(state, create=True)
+    try:
+        outcome = _settle(journal, name, facts)
+    finally:
+        journal.close()
+    mlflow_run = registry.mirrored(state, outcome.data["run"])
+    if mlflow_run is None and outcome.kind != "known":
+        kept = folder if outcome.kind == "register.candidate" else None
+        mlflow_run = registry.mirror(state, name, outcome.kind, outcome.data, kept)
+    return _write(out, outcome, mlflow_run)
+
+
+def _settle(journal: Journal, name: str, facts: Facts) -> Outcome:
+    """Decide on the newest events and append; decide again when another writer came first."""
+    for _ in range(ATTEMPTS):
+        events = journal.read(name)
+        outcome = decide(events, facts)
+        if outcome.draft is None:
+            return outcome
+        try:
+            journal.append(name, [outcome.draft], events[-1].seq if events else 0)
+        except Conflict:
+            continue
+        return outcome
+    raise Conflict(f"journal of {name}: lost {ATTEMPTS} times in a row")
+
+
+def _facts(inputs: Mapping[str, Path], state: Path, time: float, run: str, cause: str) -> Facts:
+    from tidegate.steps import read_records
+
+    report = _json(inputs["valid"] / "report.json")
+    data_version = _json(inputs["data_version"]).get("version", "") if report["ok"] else ""
+    training = _json(inputs["model"] / "training.json") if report["ok"] else {}
+    names = ("seconds", "cpu_seconds", "peak_mib", "cached")
+    cost = {record.step: {key: getattr(record, key) for key in names} for record in read_records(state, run)}
+    return Facts(run, cause, time, data_version, report, _json(inputs["gate"]), training, cost)
+
+
+def _write(out: Path, outcome: Outcome, mlflow_run: str | None) -> Registered:
+    word = {"register.candidate": "candidate", "known": "known"}.get(outcome.kind, "refused")
+    data = outcome.data
+    same = ("version", "digest", "parent", "mode", "mode_reason", "data_version", "run", "cause", "reason", "gate")
+    record = {"outcome": word, **{key: data.get(key) for key in same}, "mlflow_run_id": mlflow_run}
+    out.write_text(canonical_json(record), encoding="utf-8")
+    reason = data.get("reason") or data.get("mode_reason") or ""
+    return Registered(word, data.get("version") or "", data.get("digest") or "", reason)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,204 @@
+"""Runs of the continuous-training pipeline: their arguments, their submission, how they ended.
+
+The controller and ``tidegate run`` start runs through the same functions, so that a run by hand is a run like any.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tidegate.controller.reconcile import Ended, Ledger, finish_run
+from tidegate.errors import Conflict, UserError
+from tidegate.journal import views
+from tidegate.journal.events import Draft
+from tidegate.journal.fold import ModelState, fold
+from tidegate.journal.store import Journal, open_journal
+from tidegate.orchestrators.base import Orchestrator, RunStatus
+from tidegate.spec import Model
+from tidegate.state import prepare
+from tidegate.train.settings import ParentFacts, RunSettings
+
+OUTCOMES = ("register.candidate", "register.unchanged", "evaluate.refused", "validate.refused")
+"""Journal kinds by which a run's last step says what came of it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What ``tidegate run`` prints. `steps` holds (name, seconds, cached)."""
+
+    run: str
+    verdict: str
+    version: str
+    digest: str
+    reason: str
+    seconds: float
+    steps: tuple[tuple[str, float, bool], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as a JSON document."""
+        steps = [{"step": name, "seconds": round(spent, 3), "cached": cached} for name, spent, cached in self.steps]
+        return {**asdict(self), "steps": steps}
+
+    def to_text(self) -> str:
+        """The result for the terminal."""
+        lines = [f"  {name:9s} {spent:6.2f} s{'  cached' if cached else ''}" for name, spent, cached in self.steps]
+        version = f" {self.version} ({self.digest[:19]}…)" if self.version else ""
+        return "\n".join([f"run {self.run}: {self.verdict}{version}, {self.seconds:.1f} s", *lines, f"  {self.reason}"])
+
+
+def with_mode(model: Model, mode: str | None) -> Model:
+    """The model with another training mode; UserError when there is no such mode."""
+    if mode is None:
+        return model
+    if mode not in ("auto", "stateless", "stateful"):
+        raise UserError("--mode", mode, "auto, stateless or stateful")
+    training = model.spec.training.model_copy(update={"mode": mode})
+    return model.model_copy(update={"spec": model.spec.model_copy(update={"training": training})})
+
+
+def arguments(
+    model: Model, state: ModelState, folder: Path, until: float, run: str, causes: tuple[str, ...]
+) -> dict[str, str]:
+    """The pipeline's arguments: what had arrived by event time `until` is used, against today's champion."""
+    settings = RunSettings(
+        training=model.spec.training,
+        gate=model.spec.gate,
+        label_deadline=model.spec.release.label_deadline,
+        parent=_parent(state),
+    )
+    return {
+        "workload": model.spec.workload,
+        "model": model.name,
+        "until": views.iso(until),
+        "state": str(folder),
+        "run": run,
+        "cause": ",".join(causes),
+        "settings": settings.text(),
+        "champion": state.champion.digest if state.champion else "",
+    }
+
+
+def _parent(state: ModelState) -> ParentFacts | None:
+    """The champion as the version rules need it; None before there is one."""
+    if state.champion is None:
+        return None
+    data = state.versions[state.champion.digest]
+    return ParentFacts(
+        version=state.champion.version,
+        digest=state.champion.digest,
+        feature_schema_digest=data["feature_schema_digest"],
+        architecture_digest=data["architecture_digest"],
+        train_until=data["train_until"],
+        healthy=state.champion.digest not in state.quarantined,
+    )
+
+
+def ended(orchestrator: Orchestrator, journal: Journal, model: str, run: str) -> Ended | None:
+    """How a run ended; None while it runs."""
+    status = orchestrator.status(run)
+    if status.state == "running":
+        return None
+    outcome = outcome_of(journal, model, run)
+    rows = int(outcome.get("rows", 0)) if outcome else 0
+    return Ended(run, status.state == "succeeded" and outcome is not None, rows, status.steps, status.error)
+
+
+def outcome_of(journal: Journal, model: str, run: str) -> dict[str, Any] | None:
+    """What the run's last step wrote to the journal; None when it did not get there."""
+    for event in reversed(journal.read(model)):
+        if event.kind in OUTCOMES and event.data["run"] == run:
+            return {"kind": event.kind, **event.data}
+    return None
+
+
+def orchestrator_of(name: str, folder: Path) -> Orchestrator:
+    """The orchestrator by its name in the Model file; auto is local on a laptop."""
+    if name in ("auto", "local"):
+        from tidegate.orchestrators.local import LocalOrchestrator
+
+        return LocalOrchestrator(folder)
+    raise UserError("orchestrator", name, "auto or local (job and kubeflow need a cluster)")
+
+
+def run_once(model: Model, folder: Path, until: str | None, orchestrator: str, quiet: bool) -> Result:
+    """One run by hand, waited for; written to the journal like any other."""
+    folder = prepare(folder)
+    runner = orchestrator_of(model.spec.pipeline.orchestrator if orchestrator == "auto" else orchestrator, folder)
+    journal = open_journal(folder, create=True)
+    moment = views.seconds(until, "--until") if until else time.time()
+    started, run = time.monotonic(), _announce(model, journal, folder, moment)
+    runner.submit(Path(model.spec.pipeline.package), run.arguments, run.name)
+    with _progress(quiet) as show:
+        while (status := runner.status(run.name)).state == "running":
+            show(status)
+            time.sleep(0.1)
+    _close(model, journal, runner, run.name, moment)
+    return _result(journal, model, status, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Announced:
+    name: str
+    arguments: dict[str, str]
+
+
+def _announce(model: Model, journal: Journal, folder: Path, moment: float) -> _Announced:
+    """Write trigger.started; the run's name is its place in the journal."""
+    while True:
+        state = fold(journal.read(model.name), ModelState(model=model.name))
+        name = f"{model.name}-{state.seq + 1}"
+        passed = arguments(model, state, folder, moment, name, ("manual",))
+        data = {"run": name, "causes": ["manual"], "by": "person", "arguments": passed}
+        try:
+            journal.append(model.name, [Draft("trigger.started", max(moment, state.time), data)], state.seq)
+        except Conflict:
+            continue
+        return _Announced(name, passed)
+
+
+def _close(model: Model, journal: Journal, runner: Orchestrator, run: str, moment: float) -> None:
+    """Write trigger.finished, unless a controller did it meanwhile."""
+    found = ended(runner, journal, model.name, run)
+    while found:
+        state = fold(journal.read(model.name), ModelState(model=model.name))
+        ledger = Ledger(state, model.name)
+        finish_run(ledger, model.spec, found, max(moment, state.time))
+        try:
+            journal.append(model.name, ledger.drafts, state.seq)
+        except Conflict:
+            continue
+        return
+
+
+def _result(journal: Journal, model: Model, status: RunStatus, spent: float) -> Result:
+    outcome = outcome_of(journal, model.name, status.run)
+    if status.state == "failed" or outcome is None:
+        raise UserError(f"run {status.run}", status.error or "no outcome", "a pipeline that ends; see its log.txt")
+    verdict = "refused" if outcome["kind"].endswith("refused") else "passed"
+    version, digest = str(outcome.get("version", "")), str(outcome.get("digest", ""))
+    return Result(status.run, verdict, version, digest, str(outcome.get("reason", "")), spent, status.steps)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    """Show which step is at work, on stderr; nothing when `quiet` or not a terminal's business."""
+    if quiet:
+        yield lambda status: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("starting", total=7)
+
+        def show(status: RunStatus) -> None:
+            done = len(status.steps)
+            progress.update(task, completed=done, description=f"after {status.steps[-1][0]}" if done else "ingest")
+
+        yield show

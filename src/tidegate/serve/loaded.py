@@ -1,0 +1,86 @@
+"""A model version in memory: checked, loaded by ONNX Runtime, and proved on its reference rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.errors import PlatformError
+from tidegate.train.model_file import MANIFEST, TOLERANCE, FeatureSchema, check, verify
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One model version that answers: its digest, its feature schema and its ONNX session on one thread."""
+
+    digest: str
+    schema: FeatureSchema
+    session: Any = field(repr=False)
+
+    def score(self, encoded: NDArray[np.float32]) -> list[float]:
+        """Probabilities of the positive class for encoded rows, float32 [N, F] -> N floats.
+
+        Raises PlatformError whatever goes wrong inside: the fault is the model's, not the request's.
+        """
+        try:
+            scores = self.session.run(["score"], {"features": encoded})[0].ravel().tolist()
+        except Exception as error:  # noqa: BLE001 - the runtime raises many kinds, all of them the model's failure
+            raise PlatformError(f"model failed: {' '.join(str(error).split())[:200]}") from None
+        if len(scores) != len(encoded) or not all(map(math.isfinite, scores)):
+            raise PlatformError(f"model failed: {len(encoded)} rows gave scores {scores[:3]}")
+        return scores  # type: ignore[no-any-return]
+
+
+def load_model(folder: Path, digest: str | None = None, public_keys: Iterable[bytes] = ()) -> LoadedModel:
+    """Check the files (and, where keys are given, the signature) before any is loaded; then load and prove the model.
+
+    `digest` None takes the one that the folder's manifest states. Raises PlatformError when a file is not what was
+    registered, or when a reference row is answered otherwise than in training.
+    """
+    expected = digest or _stated_digest(folder)
+    keys = tuple(public_keys)
+    if keys:
+        verify(folder, expected, keys)
+    else:
+        check(folder, expected)
+    model = LoadedModel(expected, FeatureSchema.load(folder), _session(folder / "model.onnx"))
+    _prove(model, folder / "reference.json")
+    return model
+
+
+def _stated_digest(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PlatformError(f"{folder / MANIFEST}: no digest in it") from None
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - as in `score`
+        raise PlatformError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _prove(model: LoadedModel, path: Path) -> None:
+    try:
+        reference = json.loads(path.read_text(encoding="utf-8"))
+        rows, wanted = reference["rows"], reference["scores"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PlatformError(f"{path}: no reference rows") from None
+    scores = model.score(model.schema.encode(rows))
+    for index, (got, expected) in enumerate(zip(scores, wanted, strict=True)):
+        if not abs(got - expected) <= TOLERANCE:
+            raise PlatformError(f"{path}: row {index} scored {got}, in training {expected}; not ready")

@@ -1,0 +1,65 @@
+"""The prediction log of one serving process: what was answered, appended off the hot path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate.observations import Prediction, SegmentWriter
+from tidegate.serve.decoder import Value
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a request's headers say: the only ones that a service reads."""
+
+    request_id: str = ""
+    release: str | None = None
+    arm: str | None = None
+    propensity: float | None = None
+
+
+class PredictionLog:
+    """Rows of one version under one writer's name; `dropped` counts what the disk did not take."""
+
+    def __init__(self, folder: Path, writer: str, version: str, digest: str) -> None:
+        self._writer = SegmentWriter(folder, writer)
+        self._version, self._digest = version, digest
+
+    @property
+    def rows(self) -> int:
+        """Rows logged so far by this process."""
+        return self._writer.rows
+
+    @property
+    def dropped(self) -> int:
+        """Rows that were lost to a full disk."""
+        return self._writer.dropped
+
+    def record(
+        self, heard: Heard, at: float, rows: Sequence[list[Value]], scores: Sequence[float] | None, latency_ms: float
+    ) -> None:
+        """Log each row of an answer; `scores` None: the model failed."""
+        wall = time.time()
+        for index, features in enumerate(rows):
+            score = None if scores is None else scores[index]
+            self._writer.append(
+                Prediction(
+                    f"{heard.request_id}/{index}", at, wall, self._version, self._digest, heard.arm, heard.propensity,
+                    heard.release, score, scores is None, latency_ms, features,
+                )
+            )  # fmt: skip
+
+    def promise(self, now: float) -> None:
+        """Put a mark behind what was logged so far."""
+        self._writer.promise(now)
+
+    def flush(self) -> None:
+        """Write everything; blocks on the disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write everything and finish the segment."""
+        self._writer.close()

@@ -1,0 +1,201 @@
+"""One process serves one model version: ``python -m tidegate.serve.service --model-dir DIR ...``.
+
+The process is ready in well under a second, because BentoML, which takes two, is imported only when somebody asks for
+a page that it answers. ``bentoml serve tidegate.serve.service:PredictionService`` starts the same app under BentoML.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tidegate.errors import TidegateError, UserError
+from tidegate.serve.loaded import load_model
+from tidegate.serve.prediction_log import PredictionLog
+from tidegate.serve.request_path import App, Identity, Receive, RequestPath, Scope, Send
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than the gateway keeps its own, which never meets a closed one."""
+
+DRAIN_SECONDS = 20
+"""Longest wait for requests in flight after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one serving process is told at its start."""
+
+    model_dir: Path
+    name: str
+    version: str
+    observations: Path
+    clock: Literal["wall", "events"] = "wall"
+    token_file: Path | None = None
+    writer: str = ""
+    """Name of its segments; empty takes one that no other process has."""
+    digest: str | None = None
+    """None takes the manifest's."""
+    public_keys: tuple[str, ...] = ()
+    """Ed25519, 64 hex digits each; with none the signature is not checked."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """From ``TIDEGATE_MODEL_DIR``, ``TIDEGATE_NAME`` ...; UserError names one that is missing or wrong."""
+        given = {name.lower().removeprefix("tidegate_"): value for name, value in environment.items()}
+        required = ("model_dir", "name", "version", "observations")
+        if missing := [name for name in required if not given.get(name)]:
+            raise UserError(f"TIDEGATE_{missing[0].upper()}", None, "a value in the environment")
+        clock = given.get("clock", "wall")
+        if clock not in ("wall", "events"):
+            raise UserError("TIDEGATE_CLOCK", clock, "wall or events")
+        token_file = given.get("token_file")
+        return cls(
+            Path(given["model_dir"]), given["name"], given["version"], Path(given["observations"]),
+            clock, Path(token_file) if token_file else None, given.get("writer", ""), given.get("digest") or None,  # type: ignore[arg-type]
+            tuple(given.get("public_keys", "").split()),
+        )  # fmt: skip
+
+
+def wrap(settings: Settings, inner: App) -> RequestPath:
+    """Load and prove the model and put the hot path round `inner`; afterwards nothing loaded is garbage-collected."""
+    model = load_model(settings.model_dir, settings.digest, _keys(settings.public_keys))
+    writer = settings.writer or f"{settings.version}-{os.getpid()}-{os.urandom(3).hex()}"
+    log = PredictionLog(settings.observations, writer, settings.version, model.digest)
+    who = Identity(settings.name, settings.version, settings.clock, _token(settings.token_file))
+    app = RequestPath(who, model, log, inner)
+    gc.collect()
+    gc.freeze()
+    return app
+
+
+class LazyBento:
+    """BentoML's own app, built when it is first asked for; /metrics is answered without it.
+
+    (BentoML's metrics are collected through a folder that only its own supervisor makes.)
+    """
+
+    def __init__(self) -> None:
+        self._app: Any = None
+        self._building = asyncio.Lock()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        if scope["type"] == "lifespan":
+            return await self._lifespan(receive, send)
+        if scope.get("path") == "/metrics":
+            return
+        await (await self._built())(scope, receive, send)
+
+    async def _built(self) -> Any:
+        async with self._building:
+            if self._app is None:
+                app = await asyncio.get_running_loop().run_in_executor(None, _bento_app)
+                await self._stack.enter_async_context(app.router.lifespan_context(app))
+                self._app = app
+        return self._app
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._stack.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _bento_app() -> Any:
+    from tidegate.serve.bento import PredictionService
+
+    return PredictionService.bare()  # type: ignore[attr-defined]
+
+
+def _keys(texts: Sequence[str]) -> list[bytes]:
+    try:
+        return [bytes.fromhex(text) for text in texts]
+    except ValueError:
+        raise UserError("public key", texts, "64 hex digits") from None
+
+
+def _token(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise UserError("--token-file", str(path), f"a readable file ({error.strerror})") from None
+
+
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tidegate.serve.service", description="Serve one model version.")
+    parser.add_argument("--model-dir", required=True, type=Path)
+    parser.add_argument("--name", required=True, help="the model's name")
+    parser.add_argument("--version", required=True, help="v1, v1.1 ...")
+    parser.add_argument("--observations", required=True, type=Path, help="folder of the prediction log")
+    parser.add_argument("--clock", choices=("wall", "events"), default="wall")
+    parser.add_argument("--token-file", type=Path)
+    parser.add_argument("--writer", default="")
+    parser.add_argument("--digest")
+    parser.add_argument("--public-key", action="append", default=[], help="64 hex digits; may be given twice")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--port", type=int, help="on 127.0.0.1, or on --host")
+    place.add_argument("--fd", type=int, help="a listening socket that was inherited")
+    parser.add_argument("--host", default="127.0.0.1")
+    return parser.parse_args(arguments)
+
+
+def _socket(given: argparse.Namespace) -> socket.socket:
+    if given.fd is not None:
+        return socket.socket(fileno=given.fd)
+    try:
+        return socket.create_server((given.host, given.port), backlog=2048)
+    except OSError as error:
+        raise UserError(f"port {given.port}", error.strerror, "a free port") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM; then stop accepting, answer what is in flight, finish the log and return 0."""
+    import uvicorn
+
+    given = _arguments(sys.argv[1:] if arguments is None else arguments)
+    settings = Settings(
+        given.model_dir, given.name, given.version, given.observations, given.clock, given.token_file,
+        given.writer, given.digest, tuple(given.public_key),
+    )  # fmt: skip
+    try:
+        listening = _socket(given)
+        app = wrap(settings, LazyBento())
+    except TidegateError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    # uvicorn raises a caught signal again when it has ended; by then the work is done and the status is 0
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(caught, lambda *_: None)
+    config = uvicorn.Config(
+        app, lifespan="on", access_log=False, log_level="warning", server_header=False, timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listening])
+    return 0
+
+
+def __getattr__(name: str) -> Any:
+    """``PredictionService``, for ``bentoml serve``; imported only when it is asked for."""
+    if name == "PredictionService":
+        from tidegate.serve.bento import PredictionService
+
+        return PredictionService
+    raise AttributeError(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""The seven steps as a table, and the one way to run each: refusal passed on, cache looked up, output written at once.
+
+KFP components, DVC stages and `tidegate <step>` all end in `run_step`. The cache is content-addressed: a step's key is
+the digest of its inputs' contents, its parameters, its code and the libraries that compute; never a name or a time. It
+is looked up before anything heavy is imported. `ingest` is not cached (its input is the world; it keeps the bytes of
+months that have passed), `register` is not cached (it is idempotent by content).
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tidegate import stepcache
+from tidegate.errors import UserError
+
+Verdict = Literal["passed", "refused"]
+Paths = Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: artifacts in and out, parameters that are part of its key, whether it needs the state folder.
+
+    `decides`: its output holds a verdict. `code`: packages beside its own whose sources belong to its key.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parameters: tuple[str, ...]
+    cached: bool = True
+    decides: bool = False
+    code: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ("polars",)
+
+
+_TRAINED = ("lightgbm", "numpy", "onnx", "onnxruntime", "polars")
+
+STEPS: dict[str, Step] = {
+    step.name: step
+    for step in (
+        Step("ingest", (), ("arrivals",), ("workload", "until"), cached=False),
+        Step("validate", ("arrivals",), ("valid",), ("workload",), decides=True, code=("ingest",)),
+        Step("version", ("valid",), ("data_version",), (), code=("ingest",), libraries=()),
+        Step("features", ("valid", "data_version"), ("features",), ("workload",), code=("ingest",)),
+        Step(
+            "train",
+            ("features",),
+            ("model",),
+            ("workload", "until", "settings", "champion"),
+            code=("evaluate",),
+            libraries=_TRAINED,
+        ),
+        Step(
+            "evaluate",
+            ("model", "features"),
+            ("gate",),
+            ("workload", "until", "settings", "champion"),
+            decides=True,
+            code=("train",),
+            libraries=_TRAINED,
+        ),
+        Step(
+            "register",
+            ("valid", "data_version", "model", "gate"),
+            ("candidate",),
+            ("name", "until", "run", "cause"),
+            cached=False,
+        ),
+    )
+}
+
+FILES = {
+    "arrivals": "arrivals",
+    "valid": "valid",
+    "data_version": "data_version.json",
+    "features": "features.parquet",
+    "model": "model",
+    "gate": "gate.json",
+    "candidate": "candidate.json",
+}
+"""Where each artifact lies under the root of a DVC working folder."""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """How one step went: wall and CPU seconds, peak memory in MiB, whether it came from the cache, its verdict."""
+
+    step: str
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    cached: bool
+    verdict: Verdict
+    result: Mapping[str, Any]
+
+
+def run_step(
+    name: str,
+    parameters: Mapping[str, str],
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    state: str,
+    run: str = "",
+    verdict: str = "passed",
+) -> Verdict:
+    """Run one step on paths and return the verdict that the next one gets.
+
+    `verdict` is the last gate's: after ``refused`` a step only records it, and `register` journals it. `run` names the
+    folder under ``STATE/runs`` that gets the step's record. Raises UserError on bad input, PlatformError on our fault.
+    """
+    began, cpu = time.perf_counter(), time.process_time()
+    step, folder = STEPS[name], Path(state).resolve()
+    ins, outs = _paths(inputs), _paths(outputs)
+    refused = verdict == "refused" or any(_is_refusal(path) for path in ins.values())
+    if refused and name != "register":
+        cached, result = False, _pass_on(step, outs)
+    else:
+        cached, result = _run(step, dict(parameters), ins, outs, folder)
+    answer: Verdict = "refused" if refused else "refused" if result.get("verdict") == "refused" else "passed"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    record = StepRecord(
+        name, time.perf_counter() - began, time.process_time() - cpu, peak, cached, answer, result
+    )
+    if run:
+        _keep_record(folder / "runs" / run / "steps" / f"{name}.json", record)
+    return answer
+
+
+def run_stage(name: str, params: Path, root: Path) -> Verdict:
+    """Run one step as a DVC stage: parameters from the YAML file `params`, artifacts under `root`."""
+    from tidegate.spec import read_yaml
+
+    step, settings = STEPS[name], read_yaml(params)
+    if not isinstance(settings, dict):
+        raise UserError(str(params), type(settings).__name__, "a mapping of parameters")
+    if name == "register":  # a run is told by its outcome here: the same files again are the same run
+        settings = {**settings, "run": "dvc-" + stepcache.content_digest(root / FILES["gate"])[:12]}
+    wanted = {key: _parameter(settings, "model" if key == "name" else key, params) for key in step.parameters}
+    ins = {key: str(root / FILES[key]) for key in step.inputs}
+    outs = {key: str(root / FILES[key]) for key in step.outputs}
+    state = _parameter(settings, "state", params)
+    return run_step(name, wanted, ins, outs, state)
+
+
+def read_records(state: Path, run: str) -> tuple[StepRecord, ...]:
+    """The records of a run's steps so far, in the order of the steps."""
+    folder = state / "runs" / run / "steps"
+    found = [folder / f"{name}.json" for name in STEPS]
+    return tuple(StepRecord(**json.loads(path.read_text())) for path in found if path.is_file())
+
+
+def _run(step: Step, parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> tuple[bool, dict[str, Any]]:
+    if not step.cached:
+        return False, _compute(step, parameters, ins, outs, state)
+    key = stepcache.key(step.name, parameters, ins, stepcache.code_digest(step.name, step.code, parameters, step.libraries))
+    entry = state / "cache" / step.name / key
+    if (result := stepcache.fetch(entry, outs)) is not None:
+        return True, result
+    result = _compute(step, parameters, ins, outs, state)
+    stepcache.store(entry, outs, result)
+    return False, result
+
+
+def _compute(step: Step, parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> dict[str, Any]:
+    """Call the step's function on temporary outputs and move them into place when it has ended well."""
+    with stepcache.fresh(outs) as made:
+        found = _CALLS[step.name](parameters, ins, made, state)
+    result = asdict(found) if is_dataclass(found) and not isinstance(found, type) else {}
+    if step.decides and "verdict" not in result:
+        result["verdict"] = found if isinstance(found, str) else "passed" if result.get("ok") else "refused"
+    return json.loads(json.dumps(result, default=str))  # type: ignore[no-any-return]
+
+
+def _ingest(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
+    from tidegate.ingest.step import ingest
+
+    return ingest(parameters["workload"], parameters["until"], outs["arrivals"])
+
+
+def _validate(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
+    from tidegate.validate.step import validate
+
+    return validate(ins["arrivals"], parameters["workload"], outs["valid"])
+
+
+def _version(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
+    from tidegate.version.step import version
+
+    return version(ins["valid"], state, outs["data_version"])
+
+
+def _features(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
+    from tidegate.features.step import features
+
+    return features(ins["valid"], parameters["workload"], ins["data_version"], state, outs["features"])
+
+
+def _train(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
+    from tidegate.train.step import train
+
+    champion = _champion(parameters["champion"], state)
+    workload, until, settings = parameters["workload"], parameters["until"], parameters["settings"]
+    return train(ins["features"], workload, until, settings, champion, outs["model"])
+
+
+def _evaluate(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
+    from tidegate.evaluate.step import evaluate
+
+    champion = _champion(parameters["champion"], state)
+    workload, until, settings = parameters["workload"], parameters["until"], parameters["settings"]
+    return evaluate(ins["model"], ins["features"], workload, until, settings, champion, outs["gate"])
+
+
+def _register(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
+    from tidegate.register.step import register
+
+    return register(ins, outs["candidate"], state, **parameters)
+
+
+_CALLS: dict[str, Callable[[dict[str, str], Paths, Paths, Path], object]] = {
+    "ingest": _ingest,
+    "validate": _validate,
+    "version": _version,
+    "features": _features,
+    "train": _train,
+    "evaluate": _evaluate,
+    "register": _register,
+}
+
+
+def _champion(digest: str, state: Path) -> Path | None:
+    from tidegate.train.model_file import folder_name
+
+    return state / "models" / folder_name(digest) if digest else None
+
+
+def _paths(named: Mapping[str, str]) -> dict[str, Path]:
+    return {name: Path(path) for name, path in named.items()}
+
+
+def _parameter(settings: Mapping[str, Any], name: str, where: Path) -> str:
+    if name not in settings:
+        raise UserError(f"{where}: {name}", None, "a value; the parameter is required")
+    found = settings[name]
+    return found if isinstance(found, str) else json.dumps(found, sort_keys=True)
+
+
+def _pass_on(step: Step, outs: Paths) -> dict[str, Any]:
+    marker = json.dumps({"verdict": "refused", "step": step.name, "reason": "an earlier gate refused"})
+    with stepcache.fresh(outs) as made:
+        for path in made.values():
+            path.write_text(marker, encoding="utf-8")
+    return {}
+
+
+def _is_refusal(path: Path) -> bool:
+    """Whether an artifact says that a gate refused: a marker, a gate.json, or a report.json that is not ok."""
+    report = path / "report.json" if path.is_dir() else path
+    if not report.is_file() or report.stat().st_size > 2**24:
+        return False
+    with report.open("rb") as file:
+        if file.read(1) != b"{":
+            return False
+    found = json.loads(report.read_text(encoding="utf-8"))
+    return found.get("verdict") == "refused" or found.get("ok") is False
+
+
+def _keep_record(path: Path, record: StepRecord) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_suffix(".tmp")
+    made.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    made.replace(path)

@@ -1,0 +1,201 @@
+"""Plan -> Envoy's configuration: bootstrap, clusters (CDS) and routes (RDS), as plain JSON values.
+
+A cluster is named by its version. `read_routes` is the way back: what a route table that Envoy has in force means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tidegate.release.plan import Plan
+from tidegate.targets.gateway import PREDICTIONS
+from tidegate.targets.routes import RELEASE, TOTAL, Entry, entries
+
+CONTROL = "control"
+CONTROL_PREFIXES = ("/labels", "/clock", "/status", "/console")
+PROBE = "/.tidegate/routes"
+"""A path that Envoy answers itself with the version of the routes that its worker has in force."""
+
+IDLE_SECONDS = 30
+"""Idle connections to services are closed after this; services keep theirs longer."""
+
+Json = dict[str, Any]
+_TYPE = "type.googleapis.com/envoy."
+
+
+def bootstrap(port: int, admin_port: int, control_port: int, folder: str, host: str = "127.0.0.1") -> Json:
+    """The static part: one listener, the control server's cluster, and where the two files are that change."""
+    return {
+        "node": {"id": "tidegate", "cluster": "tidegate"},
+        "admin": {"address": _address("127.0.0.1", admin_port)},
+        "dynamic_resources": {"cds_config": _file(f"{folder}/cds.json")},
+        "static_resources": {
+            "listeners": [_listener(host, port, f"{folder}/rds.json")],
+            "clusters": [_cluster(CONTROL, [control_port])],
+        },
+    }
+
+
+def clusters(endpoints: Mapping[str, Sequence[int]]) -> Json:
+    """CDS: for each version the ports on 127.0.0.1 that its replicas listen on."""
+    found = [_cluster(version, endpoints[version]) for version in sorted(endpoints)]
+    return _response([{"@type": _TYPE + "config.cluster.v3.Cluster", **cluster} for cluster in found])
+
+
+def routes(plan: Plan | None) -> Json:
+    """RDS: the plan's split and mirrors; with no plan every prediction is answered 503."""
+    served = _unserved() if plan is None else _served(plan)
+    control = [{"match": _under(prefix), "route": _to_control()} for prefix in CONTROL_PREFIXES]
+    table: Json = {"name": "gateway", "virtual_hosts": [{"name": "all", "domains": ["*"]}]}
+    table["virtual_hosts"][0]["routes"] = [*control, *served]
+    version = _digest(table)
+    table["virtual_hosts"][0]["routes"].insert(0, _direct({"path": PROBE}, 200, version))
+    return _response([{"@type": _TYPE + "config.route.v3.RouteConfiguration", **table}], version)
+
+
+def read_routes(table: Json) -> tuple[tuple[tuple[str, float], ...], tuple[str, ...], str]:
+    """(split, mirrors, release) of a route configuration as Envoy dumps it; empty where nothing is served."""
+    for route in table["virtual_hosts"][0]["routes"]:
+        action = route.get("route", {})
+        if "weighted_clusters" in action:
+            ways = action["weighted_clusters"]["clusters"]
+            split = tuple((way["name"], way["weight"] / TOTAL) for way in ways)
+            mirrors = tuple(policy["cluster"] for policy in action.get("request_mirror_policies", ()))
+            headers = {h["header"]["key"]: h["header"]["value"] for h in ways[0]["request_headers_to_add"]}
+            return split, mirrors, headers.get(RELEASE, "")
+    return (), (), ""
+
+
+def _served(plan: Plan) -> list[Json]:
+    ways = [_way(entry) for entry in entries(plan)]
+    mirrors = [_mirror(version) for version in plan.mirrors]
+    action = {"weighted_clusters": {"clusters": ways}, "timeout": "15s", "retry_policy": _RETRIES}
+    mirrored = {**action, "request_mirror_policies": mirrors} if mirrors else action
+    predictions = [{"match": _under(prefix), "route": mirrored} for prefix in PREDICTIONS]
+    return [*predictions, {"match": {"prefix": "/"}, "route": action}]
+
+
+def _unserved() -> list[Json]:
+    return [_direct({"prefix": "/"}, 503, '{"error":"no model is served yet"}')]
+
+
+_RETRIES: Json = {
+    "retry_on": "connect-failure,refused-stream,reset-before-request",
+    "num_retries": 2,
+    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.250s"},
+}
+
+
+def _way(entry: Entry) -> Json:
+    way: Json = {
+        "name": entry.version,
+        "weight": entry.weight,
+        "request_headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in entry.sets
+        ],
+    }
+    return {**way, "request_headers_to_remove": list(entry.removes)} if entry.removes else way
+
+
+def _mirror(version: str) -> Json:
+    everything = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return {"cluster": version, "runtime_fraction": everything, "trace_sampled": False}
+
+
+def _to_control() -> Json:
+    return {"cluster": CONTROL, "timeout": "60s", "retry_policy": _RETRIES}
+
+
+def _under(prefix: str) -> Json:
+    return {"path_separated_prefix": prefix}
+
+
+def _direct(match: Json, status: int, text: str) -> Json:
+    return {"match": match, "direct_response": {"status": status, "body": {"inline_string": text}}}
+
+
+def _cluster(name: str, ports: Sequence[int]) -> Json:
+    limits = {"max_connections": 10000, "max_pending_requests": 10000, "max_requests": 10000, "max_retries": 1000}
+    options = {
+        "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": {"idle_timeout": f"{IDLE_SECONDS}s"},
+    }
+    hosts = [{"endpoint": {"address": _address("127.0.0.1", port)}} for port in ports]
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "circuit_breakers": {"thresholds": [limits]},
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": hosts}]},
+    }
+
+
+def _listener(host: str, port: int, routes_file: str) -> Json:
+    manager = {
+        "@type": _TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "gateway",
+        "codec_type": "AUTO",
+        "use_remote_address": True,
+        "normalize_path": True,
+        "always_set_request_id_in_response": True,
+        "early_header_mutation_extensions": [_forget_client_headers()],
+        "rds": {"route_config_name": "gateway", "config_source": _file(routes_file)},
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": _TYPE + "extensions.filters.http.router.v3.Router",
+                    "suppress_envoy_headers": True,
+                },
+            }
+        ],
+    }
+    return {
+        "name": "gateway",
+        "address": _address(host, port),
+        "enable_reuse_port": False,  # else a second gateway would share the port without a word
+        "tcp_backlog_size": 4096,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+
+
+def _forget_client_headers() -> Json:
+    """A client's request id is kept under another name; what steers Envoy or speaks to services is removed."""
+    kept = {"key": "x-client-request-id", "value": "%REQ(x-request-id)%"}
+    mutations: list[Json] = [
+        {"append": {"header": kept, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
+        {"remove": "x-request-id"},
+        *({"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-tidegate-", "x-envoy-")),
+    ]
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": _TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": mutations,
+        },
+    }
+
+
+def _address(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _file(path: str) -> Json:
+    return {"path_config_source": {"path": path}, "resource_api_version": "V3"}
+
+
+def _response(resources: list[Json], version: str | None = None) -> Json:
+    """A discovery response; its version is a digest of what it holds."""
+    return {"version_info": version or _digest(resources), "resources": resources}
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,103 @@
+"""Model families: how each is fitted, trained on, and what makes two of its models of one architecture.
+
+First form: LightGBM. Fitting is deterministic: the same rows, parameters and seed give the same text, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidegate.errors import UserError
+from tidegate.train.model_file import canonical_json, sha256_text
+
+THREADS = 1
+"""Fixed, and part of the model's text. One: beside serving on two cores, two threads that wait for each other took ten
+times as long (measured 5.1 s for 0.5 s), and alone they gain a sixth."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family: `structure` is what its architecture digest covers, `fitting` may change from version to version."""
+
+    name: str
+    structure: Mapping[str, Any]
+    fitting: Mapping[str, Any]
+    stateful: bool = True
+    why_not_stateful: str = ""
+
+    @property
+    def architecture_digest(self) -> str:
+        """``sha256:<hex>`` over the family's name and structure."""
+        return sha256_text(canonical_json({"family": self.name, "structure": dict(self.structure)}))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to fit: `trees` new trees at `learning_rate`; `replay` is the share of earlier rows mixed in."""
+
+    trees: int
+    learning_rate: float
+    replay: float = field(default=0.0)
+
+
+LIGHTGBM = Family(
+    name="lightgbm",
+    structure={"objective": "binary", "num_leaves": 31, "max_bin": 127, "boosting": "gbdt"},
+    fitting={"min_data_in_leaf": 100, "lambda_l2": 10.0, "feature_fraction": 0.7, "cat_smooth": 10.0},
+)
+
+FAMILIES: dict[str, Family] = {LIGHTGBM.name: LIGHTGBM}
+
+STATELESS = Setting(trees=200, learning_rate=0.06)
+"""What a run from scratch uses when nothing is searched."""
+
+
+def family(name: str) -> Family:
+    """The family called `name`; UserError lists the known ones."""
+    if name not in FAMILIES:
+        raise UserError("training.families", name, f"one of {', '.join(sorted(FAMILIES))}")
+    return FAMILIES[name]
+
+
+def stateful_settings(replay: float) -> tuple[Setting, ...]:
+    """The few settings that a stateful run compares; `replay` is the Model file's share."""
+    shares = (replay,) if replay in (0.0, 1.0) else (0.0, replay)
+    return tuple(Setting(trees, rate, share) for share in shares for trees, rate in ((20, 0.02), (40, 0.05)))
+
+
+def parameters(chosen: Family, setting: Setting, seed: int) -> dict[str, Any]:
+    """LightGBM's parameters for one fit."""
+    fixed = {"deterministic": True, "force_row_wise": True, "num_threads": THREADS, "verbosity": -1, "seed": seed}
+    return {**chosen.structure, **chosen.fitting, "learning_rate": setting.learning_rate, **fixed}
+
+
+def fit(
+    chosen: Family,
+    encoded: NDArray[np.float32],
+    labels: NDArray[np.float64],
+    names: Sequence[str],
+    setting: Setting,
+    seed: int,
+    parent: str | None = None,
+) -> str:
+    """LightGBM's text of a model fitted on float32 [N, F] rows; with `parent`, its trees come first, unchanged."""
+    import lightgbm
+
+    options = parameters(chosen, setting, seed)
+    data = lightgbm.Dataset(encoded, labels, feature_name=list(names), params=options, free_raw_data=False)
+    start = None if parent is None else lightgbm.Booster(model_str=parent)
+    booster = lightgbm.train(options, data, num_boost_round=setting.trees, init_model=start)
+    return str(booster.model_to_string(num_iteration=-1))
+
+
+def predict(text: str, encoded: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities of the positive class by the trained model itself, [N]."""
+    import lightgbm
+
+    booster = lightgbm.Booster(model_str=text)
+    return np.asarray(booster.predict(encoded, num_threads=THREADS), np.float64)
