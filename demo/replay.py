@@ -122,7 +122,7 @@ class Replay:
 
     def _reached(self) -> float:
         """Event time up to which everything that was sent is answered."""
-        oldest = self._loop.oldest
+        oldest = self._loop.oldest_open()
         position = (self._loop.sent if oldest is None else int(str(oldest))) - 1
         return self.questions[position].at if position >= 0 else 0.0
 

@@ -27,7 +27,6 @@ def reference_score(row: dict, weights=(0.4, -0.3, 0.05), bias=0.1) -> float:
 
 def write_model(store: Path, bias: float = 0.1, log_of_first: bool = False) -> str:
     """Write one model version under `store`/<hex>; returns its digest. `log_of_first`: NaN scores for distance < 0."""
-    import onnx
     from onnx import TensorProto, helper
 
     folder = store / "new"

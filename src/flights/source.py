@@ -118,7 +118,7 @@ class FlightSource:
         names = ("departures", "flights", "weather")
         try:
             return {name: pl.read_parquet(folder / f"{name}.parquet") for name in names}
-        except FileNotFoundError:
+        except OSError:
             tables = parse(package)
         except pl.exceptions.PolarsError:
             shutil.rmtree(folder, ignore_errors=True)

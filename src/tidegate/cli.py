@@ -7,6 +7,7 @@ one JSON document (or JSON lines where said) and nothing else. Whatever is heavy
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -233,6 +234,129 @@ def release_unquarantine(
     from tidegate.controller import orders
 
     say(orders.unquarantine(state, digest, by, reason), as_json, f"{digest} may be released again")
+
+
+# --- the judge and the trigger policy over files ----------------------------------------------------------------------
+
+
+def _lines(documents: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Print JSON lines as they come; returns the last one."""
+    last = None
+    for last in documents:
+        say(last, True, "")
+    return last
+
+
+@app.command()
+def judge(
+    evidence: Annotated[Path, typer.Argument(metavar="EVIDENCE.parquet")],
+    policy: Annotated[Path, typer.Option("--policy", metavar="P.yaml", help="The judge block, flat.")],
+    every: Annotated[int | None, typer.Option("--every", help="Rows between two looks.")] = None,
+    _json: Json = True,
+) -> None:
+    """Judge a file of evidence as production does; JSON lines, one a look."""
+    from tidegate.release.judge_file import judge_file
+
+    last = _lines(judge_file(evidence, policy, every))
+    if last and last["verdict"] == "abort":
+        raise typer.Exit(1)
+
+
+trigger = _group("Triggers: when a model is trained again.")
+app.add_typer(trigger, name="trigger")
+
+
+@trigger.callback()
+def _trigger() -> None:
+    """Triggers: when a model is trained again."""
+
+
+@trigger.command("replay")
+def trigger_replay(
+    events: Annotated[Path, typer.Argument(metavar="EVENTS.jsonl")],
+    model: Annotated[Path, typer.Option("--model", metavar="MODEL.yaml")],
+    _json: Json = True,
+) -> None:
+    """Run the trigger policy over a file of events; JSON lines, one an event."""
+    from tidegate.spec import load_model
+    from tidegate.trigger.events import read_events
+    from tidegate.trigger.replay import replay as policy_replay
+
+    spec = load_model(model).spec.triggers
+    try:
+        lines = events.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(str(events), error.strerror, "a file of JSON lines") from None
+    _lines(policy_replay(read_events(lines, str(events)), spec, str(events)))
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+Params = Annotated[Path, typer.Option("--params", help="YAML file of the pipeline's parameters.")]
+Root = Annotated[Path, typer.Option("--root", help="Folder of the artifacts.")]
+_HELP = {
+    "ingest": "Take what had arrived from the sources.",
+    "validate": "The data gate: check rows against the contract.",
+    "version": "Give the data a version by content.",
+    "features": "Join the features as of each question.",
+    "train": "Fit a candidate.",
+    "evaluate": "The model gate: compare a candidate with the champion.",
+    "register": "Make a candidate of what passed.",
+}
+
+
+def _run_stage(word: str, params: Path, root: Path, as_json: bool) -> None:
+    from tidegate.steps import run_stage
+
+    verdict = run_stage(word, params, root)
+    say({"step": word, "verdict": verdict}, as_json, f"{word}: {verdict}")
+    if verdict == "refused":
+        raise typer.Exit(1)
+
+
+def _add_word(word: str) -> typer.Typer:
+    """A step as a command group of its own; what is no verb runs the step."""
+    group = _group(_HELP[word], Word)
+    app.add_typer(group, name=word)
+
+    @group.callback()
+    def about() -> None:
+        pass
+
+    about.__doc__ = _HELP[word]
+    if word != "validate":
+
+        @group.command("step", hidden=True)
+        def step(params: Params = Path("params.yaml"), root: Root = Path("data"), as_json: Json = False) -> None:
+            _run_stage(word, params, root, as_json)
+
+    return group
+
+
+words = {word: _add_word(word) for word in _HELP}
+
+
+@words["validate"].command("step", hidden=True)
+def validate(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE")] = None,
+    workload: Annotated[str | None, typer.Option("--workload", help="package.module:object")] = None,
+    params: Params = Path("params.yaml"),
+    root: Root = Path("data"),
+    as_json: Json = False,
+) -> None:
+    """Check a file against a workload's contract; without a file, run the step."""
+    if file is None:
+        return _run_stage("validate", params, root, as_json)
+    if workload is None:
+        raise UserError("--workload", None, "the workload whose contract the file must keep")
+    from tidegate.validate.step import validate_file
+
+    report = validate_file(file, workload)
+    found = [f"  {v['check']} {v['column']}: {v['rows']} rows, e.g. {v['examples'][:3]}" for v in report["violations"]]
+    head = f"{file}: {report['rows']} rows, {'ok' if report['ok'] else 'not ok'}"
+    say(report, as_json, "\n".join([head, *found]))
+    if not report["ok"]:
+        raise typer.Exit(1)
 
 
 def main() -> None:

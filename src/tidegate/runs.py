@@ -167,7 +167,7 @@ def _close(model: Model, journal: Journal, runner: Orchestrator, run: str, momen
     while found:
         state = fold(journal.read(model.name), ModelState(model=model.name))
         ledger = Ledger(state, model.name)
-        finish_run(ledger, model.spec, found, max(moment, state.time))
+        finish_run(ledger, found, max(moment, state.time))
         try:
             journal.append(model.name, ledger.drafts, state.seq)
         except Conflict:

@@ -125,9 +125,7 @@ def run_step(
         cached, result = _run(step, dict(parameters), ins, outs, folder)
     answer: Verdict = "refused" if refused else "refused" if result.get("verdict") == "refused" else "passed"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    record = StepRecord(
-        name, time.perf_counter() - began, time.process_time() - cpu, peak, cached, answer, result
-    )
+    record = StepRecord(name, time.perf_counter() - began, time.process_time() - cpu, peak, cached, answer, result)
     if run:
         _keep_record(folder / "runs" / run / "steps" / f"{name}.json", record)
     return answer
@@ -159,7 +157,9 @@ def read_records(state: Path, run: str) -> tuple[StepRecord, ...]:
 def _run(step: Step, parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> tuple[bool, dict[str, Any]]:
     if not step.cached:
         return False, _compute(step, parameters, ins, outs, state)
-    key = stepcache.key(step.name, parameters, ins, stepcache.code_digest(step.name, step.code, parameters, step.libraries))
+    key = stepcache.key(
+        step.name, parameters, ins, stepcache.code_digest(step.name, step.code, parameters, step.libraries)
+    )
     entry = state / "cache" / step.name / key
     if (result := stepcache.fetch(entry, outs)) is not None:
         return True, result

@@ -7,8 +7,8 @@ import json
 import logging
 import signal
 import socket
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,13 +40,13 @@ def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, r
         target.start()
         try:
             controller, app = _compose(model, state, target, kind)
-            thread = threading.Thread(target=controller.run, name="controller")
-            thread.start()
-            try:
-                asyncio.run(_serve(app, control_port, lambda: ready(f"http://127.0.0.1:{target.port}")))
-            finally:
-                controller.stop()
-                thread.join()
+            with ThreadPoolExecutor(1, "controller") as pool:
+                looping = pool.submit(controller.run)
+                try:
+                    asyncio.run(_serve(app, control_port, looping, lambda: ready(f"http://127.0.0.1:{target.port}")))
+                finally:
+                    controller.stop()
+                    looping.result()
         finally:
             target.stop()
 
@@ -60,13 +60,13 @@ def _compose(model: Model, state: Path, target: object, kind: ClockKind) -> tupl
     journal = open_journal(state, create=True)
     events = journal.read(model.name)
     clock = EventClock(max((event.time for event in events), default=0.0)) if kind == "events" else WallClock()
-    feed = Feed(state, model, target)  # type: ignore[arg-type]
+    feed = Feed(state, model)
     controller = Controller(model, journal, target, LocalOrchestrator(state), clock, feed)  # type: ignore[arg-type]
     return controller, create_app(controller, clock, feed.take_labels, token(state))
 
 
-async def _serve(app: Starlette, port: int, ready: Callable[[], None]) -> None:
-    """Run the control server until SIGINT or SIGTERM."""
+async def _serve(app: Starlette, port: int, looping: Future[None], ready: Callable[[], None]) -> None:
+    """Run the control server until SIGINT or SIGTERM, or until the controller's loop has ended by a fault."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_config=None, access_log=False))
@@ -74,6 +74,7 @@ async def _serve(app: Starlette, port: int, ready: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
+    looping.add_done_callback(lambda _: setattr(server, "should_exit", True))
     serving = asyncio.create_task(server._serve())
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)

@@ -104,7 +104,7 @@ def load_workload(name: str) -> Workload:
         raise UserError("workload", name, takes)
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError, NameError, SyntaxError) as error:
         raise UserError("workload", name, f"{takes} ({error})") from error
     if not isinstance(found, Workload):
         raise UserError("workload", name, f"{takes}; this one is a {type(found).__name__}")

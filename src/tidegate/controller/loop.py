@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 TURN = 0.1
 """Seconds of wall time between two turns."""
-EVERY = {"events": 3600.0, "wall": 60.0}
+EVERY = {"events": 4 * 3600.0, "wall": 60.0}
 """Event seconds between two moments at which triggers and the judge look."""
 
 
@@ -71,14 +71,18 @@ class Controller:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Turn until `stop`; a turn that fails is logged and tried again."""
-        while not self._stop.is_set():
-            try:
-                self.turn()
-            except (PlatformError, OSError) as error:
-                logger.error("turn failed, trying again: %s", error)
-                self._stop.wait(1.0)
-            self._stop.wait(TURN)
+        """Turn until `stop`; a turn that fails on the machine's account is tried again, anything else ends the loop."""
+        try:
+            while not self._stop.is_set():
+                try:
+                    self.turn()
+                except (PlatformError, OSError) as error:
+                    logger.error("turn failed, trying again: %s", error)
+                    self._stop.wait(1.0)
+                self._stop.wait(TURN)
+        except BaseException:
+            logger.exception("the loop ended")
+            raise
 
     def stop(self) -> None:
         """End `run` after the turn at hand."""
@@ -118,7 +122,11 @@ class Controller:
     def _ended(self) -> list[Ended]:
         found = []
         for run in self.state.running:
-            if run.started and (ended := runs.ended(self.orchestrator, self.journal, self.model.name, run.name)):
+            if run.arguments is None:
+                continue
+            # whoever announced it may have died before it was submitted; a second submit is the first one's run
+            self.orchestrator.submit(Path(self.model.spec.pipeline.package), run.arguments, run.name)
+            if ended := runs.ended(self.orchestrator, self.journal, self.model.name, run.name):
                 found.append(ended)
         return found
 
@@ -133,7 +141,7 @@ class Controller:
 
     def _make_it_so(self) -> None:
         for run in self.state.running:
-            if not run.started:
+            if run.arguments is None:
                 self._submit(run.name, run.causes, run.time)
         self._apply()
 

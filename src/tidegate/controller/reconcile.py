@@ -9,7 +9,7 @@ Rules, in this order, at one moment of event time:
 4. The open release takes one step on its evidence.
 5. The trigger policy sees whether a release is open, then every other event of the moment.
 
-What must then be true on the target and the orchestrator follows from the state alone (`wanted_plan`, `Run.started`).
+What must then be true on the target and the orchestrator follows from the state alone (`wanted_plan`, `Run.arguments`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def reconcile(model: Model, state: ModelState, seen: Seen) -> list[Draft]:
     ledger = Ledger(state, model.name)
     _note_model(ledger, model, seen.now)
     for ended in seen.ended:
-        finish_run(ledger, model.spec, ended, seen.now)
+        finish_run(ledger, ended, seen.now)
+    _tell_of_runs(ledger, model.spec, seen.now)
     _place_candidates(ledger, model, seen.now)
     if seen.evidence is not None and _is_open(ledger.state):
         _step_release(ledger, seen.evidence, seen.now)
@@ -87,15 +88,21 @@ def _note_model(ledger: Ledger, model: Model, now: float) -> None:
         ledger.write("serve.model", now, {"spec": spec})
 
 
-def finish_run(ledger: Ledger, spec: ModelSpec, ended: Ended, now: float) -> None:
-    """Write down that a run ended, and tell the policy; nothing when that was done before."""
+def finish_run(ledger: Ledger, ended: Ended, now: float) -> None:
+    """Write down that a run ended; nothing when that was done before."""
     run = ledger.state.runs.get(ended.run)
     if run is None or run.ok is not None:
         return
     data = {"run": ended.run, "ok": ended.ok, "rows": ended.rows, "steps": ended.steps, "error": ended.error}
     ledger.write("trigger.finished", now, data)
-    event = {"kind": "run_finished", "time": now, "run": ended.run, "ok": ended.ok, "rows": ended.rows}
-    decide(ledger, spec, event)
+
+
+def _tell_of_runs(ledger: Ledger, spec: ModelSpec, now: float) -> None:
+    """Runs that ended and that the policy was not told of, whoever started and finished them."""
+    for run in ledger.state.runs.values():
+        if run.ok is not None and not run.told:
+            event = {"kind": "run_finished", "time": now, "run": run.name, "ok": run.ok, "rows": run.rows}
+            decide(ledger, spec, event)
 
 
 def weigh(spec: ModelSpec, before: Json | None, event: Json) -> tuple[Json, Json]:

@@ -1,8 +1,9 @@
 """Paired differences with days as clusters: rows of one day are alike, so days are what is counted.
 
 The mean difference over rows is the ratio of the days' sums, its variance that of a ratio estimator over D clusters:
-with s_d a day's summed difference, n_d its rows and m = sum(s) / sum(n), se^2 = D / (D - 1) * sum((s_d - n_d m)^2) / N^2;
-limits are Student's t with D - 1 degrees of freedom (Cochran, Sampling Techniques, 3rd ed., section 6.3).
+with s_d a day's summed difference, n_d its rows, N their sum and m = sum(s) / N,
+se^2 = D / (D - 1) * sum((s_d - n_d m)^2) / N^2; limits are
+Student's t with D - 1 degrees of freedom (Cochran, Sampling Techniques, 3rd ed., section 6.3).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean difference with its one-sided limits, each at the level that was asked for; NaN-free: unknown is infinite."""
+    """A mean difference with its one-sided limits at the level that was asked for; an unknown limit is infinite."""
 
     estimate: float
     lower: float

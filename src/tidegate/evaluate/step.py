@@ -145,4 +145,3 @@ def _values(labels: Floats, scores: Floats) -> dict[str, float | None]:
         "brier": float(brier(labels, scores).mean()),
         "roc_auc": auc,
     }
-

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate.errors import UserError
+from tidegate.errors import PlatformError, UserError
 from tidegate.ingest.arrivals import Manifest, parse_manifest
 
 if TYPE_CHECKING:
@@ -21,32 +21,35 @@ MANIFEST = "manifest.json"
 
 
 @contextmanager
-def atomic_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to write into; takes the place of `out` when the block ends well, is removed otherwise."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    made.chmod(0o755)
+def _writing(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, gone after the block; what the disk refuses is a PlatformError in one line."""
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as made:
+            yield Path(made)
+    except OSError as error:
+        raise PlatformError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into; takes the place of `out` when the block ends well, is removed otherwise."""
+    with _writing(out) as beside:
+        made = beside / "new"
+        made.mkdir()
         yield made
-        old = made.with_name(made.name + "-old")
         if out.exists():
-            out.rename(old)
+            out.rename(beside / "old")
         made.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
 
 
 @contextmanager
 def atomic_file(out: Path) -> Iterator[Path]:
-    """A path beside `out` to write to; renamed to `out` when the block ends well, is removed otherwise."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = out.with_name(f".{out.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    try:
+    """A path to write to; renamed to `out` when the block ends well, is removed otherwise."""
+    with _writing(out) as beside:
+        made = beside / out.name
         yield made
         made.replace(out)
-    finally:
-        made.unlink(missing_ok=True)
 
 
 def write_parquet(table: pl.DataFrame, path: Path) -> None:

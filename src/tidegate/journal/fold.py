@@ -26,14 +26,16 @@ class Served:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the pipeline: wanted by a decision, started, ended (`ok` None while it runs)."""
+    """A run of the pipeline: wanted by a decision, started with `arguments`, ended (`ok`), told to the policy."""
 
     name: str
     causes: tuple[str, ...]
     time: float
     by: str
-    started: bool = False
+    arguments: Json | None = None
     ok: bool | None = None
+    rows: int = 0
+    told: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,9 @@ def _requested(state: ModelState, event: Event) -> ModelState:
 
 def _evaluated(state: ModelState, event: Event) -> ModelState:
     state = replace(state, trigger=event.data["state"])
+    told = event.data["event"]
+    if told["kind"] == "run_finished":
+        state = replace(state, runs={**state.runs, told["run"]: replace(state.runs[told["run"]], told=True)})
     if event.data["decision"]["decision"] != "retrain":
         return state
     name = run_name(event)
@@ -154,11 +159,11 @@ def run_name(event: Event) -> str:
 def _started(state: ModelState, event: Event) -> ModelState:
     name = event.data["run"]
     run = state.runs.get(name) or Run(name, tuple(event.data["causes"]), event.time, event.data["by"])
-    return replace(state, runs={**state.runs, name: replace(run, started=True)})
+    return replace(state, runs={**state.runs, name: replace(run, arguments=event.data["arguments"])})
 
 
 def _finished(state: ModelState, event: Event) -> ModelState:
-    run = replace(state.runs[event.data["run"]], ok=event.data["ok"])
+    run = replace(state.runs[event.data["run"]], ok=event.data["ok"], rows=event.data["rows"])
     return replace(state, runs={**state.runs, run.name: run})
 
 

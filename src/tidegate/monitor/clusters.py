@@ -112,7 +112,8 @@ def shift(before: Floats, days_before: Ints | None, after: Floats, days_after: I
     if not len(before) or not len(after):
         return Shift(math.nan, math.nan, math.inf)
     effect = float(after.mean() - before.mean())
-    spread = float(before.var()) or float(after.var())
+    # A value that was constant and is another constant has no variance of its own: take that of both together.
+    spread = float(before.var()) or float(after.var()) or float(np.concatenate([before, after]).var())
     if days_before is None or days_after is None:
         return Shift(effect, math.sqrt(spread / len(before) + float(after.var()) / len(after)), math.inf)
     lag = min(WEEK, len(np.unique(days_after)))

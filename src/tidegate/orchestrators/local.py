@@ -1,9 +1,9 @@
 """Runs compiled packages with kfp.local, each in a process of its own that outlives whoever submitted it.
 
 A run is a folder ``STATE/runs/<run>/``: ``request.json`` (package and arguments), ``lock`` (held by the run's process
-from before it starts until it is gone), ``started``, ``log.txt``, ``root/`` (KFP's pipeline root), ``steps/`` (records) and,
-written last and at once, ``status.json``. Neither a process id nor a clock is asked: a run that has started, has no
-status and whose lock is free has died.
+from before it starts until it is gone), ``started``, ``log.txt``, ``root/`` (KFP's pipeline root), ``steps/`` (records)
+and, written last and at once, ``status.json``. Neither a process id nor a clock is asked: a run that has started, has
+no status and whose lock is free has died.
 """
 
 from __future__ import annotations

@@ -40,5 +40,3 @@ class MemoryOrchestrator:
     def finish(self, run: str, error: str = "") -> None:
         """End a run: succeeded, or failed with `error`."""
         self._runs[run] = replace(self.status(run), state="failed" if error else "succeeded", error=error)
-
-

@@ -10,7 +10,7 @@ from tidegate.journal.events import Draft, Event
 from tidegate.journal.fold import fold
 from tidegate.train.lineage import next_version
 
-ENDS = ("register.candidate", "register.refused", "evaluate.refused", "validate.refused")
+ENDS = ("register.candidate", "register.unchanged", "register.refused", "evaluate.refused", "validate.refused")
 """Kinds of which a run leaves at most one."""
 
 
@@ -30,7 +30,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`kind`: the event's, or ``known`` when the journal has this digest as a candidate already."""
+    """The event's kind and data; `draft` is None when the journal has the event already."""
 
     kind: str
     data: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def decide(events: Sequence[Event], facts: Facts) -> Outcome:
-    """The outcome of a run; without a draft when the journal tells it already (a retried step, an equal model)."""
+    """The outcome of a run; without a draft when the journal tells it already (a retried step)."""
     for event in events:
         if event.kind in ENDS and event.data["run"] == facts.run:
             return Outcome(event.kind, event.data)
@@ -46,13 +46,20 @@ def decide(events: Sequence[Event], facts: Facts) -> Outcome:
     if not facts.report["ok"]:
         return _drafted("validate.refused", facts, {"reason": "data_refused", "report": facts.report})
     digest = facts.training["digest"]
-    tried = {"digest": digest, "data_version": facts.data_version, "gate": facts.gate, "training": facts.training}
+    tried = {
+        "digest": digest,
+        "rows": facts.training["rows"],
+        "data_version": facts.data_version,
+        "gate": facts.gate,
+        "training": facts.training,
+    }
     if facts.gate["verdict"] != "passed":
         return _drafted("evaluate.refused", facts, {"reason": facts.gate["reason"], **tried})
     if digest in state.quarantined:
         return _drafted("register.refused", facts, {"reason": "quarantined", **tried})
     if digest in state.versions:
-        return Outcome("known", state.versions[digest])
+        same = {"version": state.versions[digest]["version"], "digest": digest, "rows": facts.training["rows"]}
+        return _drafted("register.unchanged", facts, {"reason": "unchanged", **same})
     taken = [version["version"] for version in state.versions.values()]
     return _drafted("register.candidate", facts, _candidate(facts, next_version(taken, facts.training["parent"])))
 
@@ -64,11 +71,12 @@ def _drafted(kind: str, facts: Facts, data: Mapping[str, Any]) -> Outcome:
 
 def _candidate(facts: Facts, version: str) -> dict[str, Any]:
     training = facts.training
-    same = ("digest", "parent", "mode", "rows", "train_from", "train_until", "metrics", "params", "seeds")
+    same = ("digest", "parent", "mode", "rows", "train_rows", "train_from", "train_until", "metrics", "params", "seeds")
     digests = ("feature_schema_digest", "architecture_digest")
     return {
         "version": version,
         **{name: training[name] for name in (*same, *digests)},
+        "reason": facts.gate["reason"],
         "mode_reason": training["reason"],
         "lineage": training["lineage"],
         "search": training["search"],

@@ -8,17 +8,17 @@ import tempfile
 from pathlib import Path
 
 from tidegate.errors import PlatformError
-from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, digest_of, folder_name
+from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, folder_name
 
 _PRIVATE, _PUBLIC = "signing.key", "signing.pub"
 
 
-def store_model(made: Path, state: Path) -> Path:
+def store_model(made: Path, digest: str, state: Path) -> Path:
     """Keep the files of the model folder `made` under ``STATE/models/<hex>/``, signed; returns that folder.
 
-    Where the digest is there already its files are checked and stay. Raises PlatformError when they are not right.
+    Where the digest is there already its files stay. Raises PlatformError, naming the file, when those in `made` or
+    those that are kept are not the files of `digest`.
     """
-    digest = digest_of(made)
     check(made, digest)
     target = state / "models" / folder_name(digest)
     if not target.is_dir():

@@ -23,7 +23,7 @@ def mirrored(state: Path, run: str) -> str | None:
 
 
 def mirror(state: Path, model: str, kind: str, data: Mapping[str, Any], folder: Path | None) -> str:
-    """Log one ended run, and the model version when `folder` holds one; returns the MLflow run id. Idempotent by run."""
+    """Log one ended run, and the version when `folder` holds one; returns the MLflow run id. Idempotent by run."""
     if found := mirrored(state, data["run"]):
         return found
     client = _client(state)
@@ -75,7 +75,7 @@ def _log(client: MlflowClient, run_id: str, kind: str, data: Mapping[str, Any]) 
 
 
 def _tags(kind: str, data: Mapping[str, Any]) -> dict[str, str]:
-    names = ("version", "digest", "parent", "mode", "data_version", "cause", "run", "reason")
+    names = ("version", "digest", "parent", "mode", "mode_reason", "data_version", "cause", "run", "reason")
     found = {f"tidegate.{name}": str(data[name]) for name in names if data.get(name) is not None}
     return {**found, "tidegate.outcome": kind}
 

@@ -25,7 +25,7 @@ ATTEMPTS = 200
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of the run: `outcome` is candidate, known or refused; `version` is empty when refused."""
+    """What became of the run: `outcome` is candidate, unchanged or refused; `version` is empty when refused."""
 
     outcome: str
     version: str
@@ -43,17 +43,16 @@ def register(
     """
     facts = _facts(inputs, state, parse_until(until), run, cause)
     passed = bool(facts.report["ok"]) and facts.gate.get("verdict") == "passed"
-    folder = store_model(inputs["model"], state) if passed else None
+    folder = store_model(inputs["model"], facts.training["digest"], state) if passed else None
     journal = open_journal(state, create=True)
     try:
         outcome = _settle(journal, name, facts)
     finally:
         journal.close()
-    mlflow_run = registry.mirrored(state, outcome.data["run"])
-    if mlflow_run is None and outcome.kind != "known":
-        kept = folder if outcome.kind == "register.candidate" else None
-        mlflow_run = registry.mirror(state, name, outcome.kind, outcome.data, kept)
-    return _write(out, outcome, mlflow_run)
+    if outcome.kind == "register.unchanged":  # nothing new to tell: nothing heavy is imported
+        return _write(out, outcome, None)
+    kept = folder if outcome.kind == "register.candidate" else None
+    return _write(out, outcome, registry.mirror(state, name, outcome.kind, outcome.data, kept))
 
 
 def _settle(journal: Journal, name: str, facts: Facts) -> Outcome:
@@ -83,13 +82,12 @@ def _facts(inputs: Mapping[str, Path], state: Path, time: float, run: str, cause
 
 
 def _write(out: Path, outcome: Outcome, mlflow_run: str | None) -> Registered:
-    word = {"register.candidate": "candidate", "known": "known"}.get(outcome.kind, "refused")
+    word = {"register.candidate": "candidate", "register.unchanged": "unchanged"}.get(outcome.kind, "refused")
     data = outcome.data
     same = ("version", "digest", "parent", "mode", "mode_reason", "data_version", "run", "cause", "reason", "gate")
     record = {"outcome": word, **{key: data.get(key) for key in same}, "mlflow_run_id": mlflow_run}
     out.write_text(canonical_json(record), encoding="utf-8")
-    reason = data.get("reason") or data.get("mode_reason") or ""
-    return Registered(word, data.get("version") or "", data.get("digest") or "", reason)
+    return Registered(word, data.get("version") or "", data.get("digest") or "", data["reason"])
 
 
 def _json(path: Path) -> dict[str, Any]:

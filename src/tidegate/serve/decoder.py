@@ -24,9 +24,10 @@ MOST_ROWS = 1000
 
 _FLOAT32 = float(np.finfo(np.float32).max)
 _TIMES = "seconds since the epoch (0 to 10^11) or an ISO 8601 time with its zone"
+_EPOCH, _LAST = datetime(1970, 1, 1, tzinfo=UTC), 1e11
 Value = float | str | None
 Number = Annotated[float, Meta(ge=-_FLOAT32, le=_FLOAT32)]
-Seconds = Annotated[float, Meta(ge=0, le=1e11)]
+Seconds = Annotated[float, Meta(ge=0, le=_LAST)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -65,8 +66,13 @@ class Decoder:
 
 
 def seconds(at: float | datetime | None) -> float | None:
-    """A moment in a body as seconds since the epoch."""
-    return at.astimezone(UTC).timestamp() if isinstance(at, datetime) else at
+    """A moment in a body as seconds since the epoch; UserError when it is not from 0 to 10^11."""
+    if not isinstance(at, datetime):
+        return at
+    found = (at - _EPOCH).total_seconds()
+    if not 0 <= found <= _LAST:
+        raise UserError("at", at.isoformat(), _TIMES)
+    return found
 
 
 def refusal(message: str, names: Sequence[str] = ()) -> UserError:

@@ -79,9 +79,9 @@ def wrap(settings: Settings, inner: App) -> RequestPath:
 
 
 class LazyBento:
-    """BentoML's own app, built when it is first asked for; /metrics is answered without it.
+    """BentoML's own app, built when one of its pages is first asked for; any other path is 404 without it.
 
-    (BentoML's metrics are collected through a folder that only its own supervisor makes.)
+    /metrics is none of them: BentoML collects its metrics through a folder that only its own supervisor makes.
     """
 
     def __init__(self) -> None:
@@ -93,8 +93,8 @@ class LazyBento:
         """The ASGI entry."""
         if scope["type"] == "lifespan":
             return await self._lifespan(receive, send)
-        if scope.get("path") == "/metrics":
-            return
+        if scope["type"] == "http" and not f"{scope['path']}/".startswith(_PAGES):
+            return await _not_found(send)
         await (await self._built())(scope, receive, send)
 
     async def _built(self) -> Any:
@@ -111,6 +111,16 @@ class LazyBento:
         await receive()
         await self._stack.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+_PAGES = ("//", "/docs.json/", "/schema.json/", "/healthz/", "/static_content/", "/assets/")
+"""Paths of BentoML's own pages, each with a slash behind it."""
+
+
+async def _not_found(send: Send) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 404, "headers": headers})
+    await send({"type": "http.response.body", "body": b'{"error":"no such path; see /openapi.json"}'})
 
 
 def _bento_app() -> Any:

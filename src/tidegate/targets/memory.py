@@ -30,3 +30,11 @@ class MemoryTarget:
     def observe(self) -> Observed:
         """What the last plan left running."""
         return self._observed
+
+    def mark(self, now: float) -> float:
+        """Nothing is logged here, so every row is on disk."""
+        return now
+
+    def writers(self) -> frozenset[str]:
+        """Nobody writes."""
+        return frozenset()

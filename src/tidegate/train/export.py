@@ -80,11 +80,12 @@ def _numbers(pairs: Mapping[str, str], name: str, kind: Any) -> NDArray[Any]:
 
 
 def to_onnx(text: str, features: int) -> bytes:
-    """An ONNX model: input ``features`` float32 [N, F], output ``score`` float32 [N, 1], the positive class's probability."""
+    """An ONNX model: input ``features`` float32 [N, F]; output ``score`` float32 [N, 1], the positive probability."""
     from onnx import TensorProto, helper
 
+    attributes: dict[str, Any] = {**_ensemble(parse_trees(text))}
     ensemble = helper.make_node(
-        "TreeEnsembleRegressor", ["features"], ["raw"], domain="ai.onnx.ml", n_targets=1, **_ensemble(parse_trees(text))
+        "TreeEnsembleRegressor", ["features"], ["raw"], domain="ai.onnx.ml", n_targets=1, **attributes
     )
     graph = helper.make_graph(
         [ensemble, helper.make_node("Sigmoid", ["raw"], ["score"])],

@@ -69,11 +69,16 @@ def fit(job: Job) -> Fit:
 
 
 def _fit(job: Job, mask: Mask, setting: Setting, parent: str | None) -> str:
+    labels = _labels(job, mask)
+    encoded, names = job.rows.encoded[mask], job.schema.names
+    return families.fit(job.family, encoded, labels, names, setting, job.settings.seed, parent)
+
+
+def _labels(job: Job, mask: Mask) -> NDArray[np.float64]:
     labels = job.rows.labels[mask]
     if len(labels) < LEAST_ROWS or not 0 < labels.mean() < 1:
         raise UserError("train", f"{len(labels)} rows", f"at least {LEAST_ROWS} labelled rows of both classes")
-    encoded, names = job.rows.encoded[mask], job.schema.names
-    return families.fit(job.family, encoded, labels, names, setting, job.settings.seed, parent)
+    return labels
 
 
 def _minor_rows(job: Job, setting: Setting, fit: bool) -> Mask:
@@ -86,17 +91,20 @@ def _search(job: Job) -> Search:
     forbidden = _forbidden(job)
     if forbidden or job.parent_text is None:
         return Search(None, False, forbidden or "the parent's files are not there")
-    validation = job.parts.validation.mask(job.rows.times)
-    labels = job.rows.labels[validation]
-
-    def losses(text: str) -> NDArray[np.float64]:
-        return log_loss(labels, families.predict(text, job.rows.encoded[validation]))
-
-    def trial(setting: Setting) -> NDArray[np.float64]:
-        return losses(_fit(job, _minor_rows(job, setting, fit=True), setting, job.parent_text))
-
+    validation, encoded = job.parts.validation.mask(job.rows.times), job.rows.encoded
+    ahead, labels, seed = encoded[validation], job.rows.labels[validation], job.settings.seed
     settings = families.stateful_settings(job.settings.training.replay)
-    return stateful.compare(settings, trial, losses(job.parent_text), job.rows.times[validation])
+    needed = np.logical_or.reduce([validation, *(_minor_rows(job, setting, fit=True) for setting in settings)])
+    start = np.full(len(needed), np.nan)
+    start[needed] = families.log_odds(job.parent_text, encoded[needed])
+
+    def losses(setting: Setting) -> NDArray[np.float64]:
+        mask = _minor_rows(job, setting, fit=True)
+        added = families.new_trees(job.family, encoded[mask], _labels(job, mask), start[mask], setting, seed, ahead)
+        return log_loss(labels, families.probability(start[validation] + added))
+
+    parent = log_loss(labels, families.probability(start[validation]))
+    return stateful.compare(settings, losses, parent, job.rows.times[validation])
 
 
 def _forbidden(job: Job) -> str:

@@ -65,7 +65,9 @@ class FeatureSchema:
         try:
             return cls(tuple(_feature(entry) for entry in json.loads(text)["features"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError("feature_schema.json", str(error), '{"features": [{"name", "kind", "categories"}]}') from None
+            raise UserError(
+                "feature_schema.json", str(error), '{"features": [{"name", "kind", "categories"}]}'
+            ) from None
 
     @classmethod
     def load(cls, folder: Path) -> FeatureSchema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from pydantic import Field, ValidationError
 
@@ -58,4 +58,4 @@ def parse_until(text: str) -> float:
 
 def format_until(seconds: float) -> str:
     """Seconds since the epoch -> ISO 8601 with Z, in whole seconds (rounded down)."""
-    return datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -69,5 +69,7 @@ def check_no_leak(frame: Any, key: str, first_prediction: float) -> None:
             first = late.row(0, named=True)
             allowed = limit if isinstance(limit, float) else first["event_timestamp"]
             raise UserError(
-                f"training row {first[key]}: {column}", first[column], f"a time up to {allowed}; {late.height} rows leak"
+                f"training row {first[key]}: {column}",
+                first[column],
+                f"a time up to {allowed}; {late.height} rows leak",
             )

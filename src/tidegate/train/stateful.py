@@ -23,7 +23,7 @@ DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting's score on the validation window; `gain` is the parent's log loss minus its own, with a lower limit."""
+    """One setting on the validation window; `gain` is the parent's log loss minus its own, with a lower limit."""
 
     setting: Setting
     log_loss: float
@@ -65,7 +65,9 @@ def compare(
     best = min(trials, key=lambda trial: trial.log_loss)
     before, pays = float(parent_losses.mean()), best.gain_lower > 0
     words = "beats the parent" if pays else "no stateful setting beat the parent"
-    reason = f"{words}: best {best.log_loss:.5f} vs {before:.5f}, gain {best.gain:+.5f}, lower limit {best.gain_lower:+.5f}"
+    reason = (
+        f"{words}: best {best.log_loss:.5f} vs {before:.5f}, gain {best.gain:+.5f}, lower limit {best.gain_lower:+.5f}"
+    )
     return Search(best.setting, pays, reason, before, trials)
 
 

@@ -23,13 +23,17 @@ REFERENCE_ROWS = 32
 
 @dataclass(frozen=True)
 class Trained:
-    """What the step made: `mode` is stateless or stateful; `reason` says why in words."""
+    """What the step made: `mode` is stateless or stateful; `reason` says why in words.
+
+    `rows` had matured labels, `train_rows` of them were fitted.
+    """
 
     digest: str
     mode: str
     parent: str | None
     reason: str
     rows: int
+    train_rows: int
 
 
 def train(features: Path, workload: str, until: str, settings: str, champion: Path | None, out: Path) -> Trained:
@@ -98,7 +102,8 @@ def _write(out: Path, job: Job, fitted: Fit) -> Trained:
     metrics = {"train_log_loss": float(losses.mean()), "export_distance": worst}
     record = {"digest": write_manifest(out), **_record(job, fitted), "metrics": metrics}
     (out / "training.json").write_text(canonical_json(record), encoding="utf-8")
-    return Trained(record["digest"], fitted.mode, record["parent"], fitted.reason, record["rows"])
+    rows, train_rows = record["rows"], record["train_rows"]
+    return Trained(record["digest"], fitted.mode, record["parent"], fitted.reason, rows, train_rows)
 
 
 def _record(job: Job, fitted: Fit) -> dict[str, Any]:
@@ -114,7 +119,8 @@ def _record(job: Job, fitted: Fit) -> dict[str, Any]:
         "feature_schema_digest": job.schema.digest,
         "train_from": float(job.rows.times[mask].min()),
         "train_until": job.parts.train.until,
-        "rows": int(mask.sum()),
+        "rows": len(job.rows.labels),
+        "train_rows": int(mask.sum()),
         "base_rate": float(job.rows.labels[mask].mean()),
         "params": {**families.parameters(family, fitted.setting, seed), "trees": fitted.setting.trees},
         "replay": fitted.setting.replay,

@@ -32,12 +32,9 @@ def push(source: Path, remote: Path, oid: str) -> bool:
     target = object_path(remote, oid)
     if target.exists():
         return False
-    try:
-        with atomic_file(target) as made:
-            shutil.copyfile(source, made)
-            made.chmod(0o444)
-    except OSError as error:
-        raise PlatformError(f"DVC remote {remote}: {error.strerror}") from error
+    with atomic_file(target) as made:
+        shutil.copyfile(source, made)
+        made.chmod(0o444)
     return True
 
 
@@ -46,12 +43,9 @@ def push_bytes(content: bytes, remote: Path, oid: str) -> None:
     target = object_path(remote, oid)
     if target.exists():
         return
-    try:
-        with atomic_file(target) as made:
-            made.write_bytes(content)
-            made.chmod(0o444)
-    except OSError as error:
-        raise PlatformError(f"DVC remote {remote}: {error.strerror}") from error
+    with atomic_file(target) as made:
+        made.write_bytes(content)
+        made.chmod(0o444)
 
 
 def read_object(remote: Path, oid: str) -> bytes:

@@ -51,7 +51,7 @@ def test_split_requests_are_counted_by_arm_and_weight():
     stats = fold_split(Stats(), a, pi, {"errors": np.array([0.0, 1, 0, 0])})
     assert (stats.counts.requests, stats.counts.champion, stats.counts.challenger) == (4, 2, 2)
     assert stats.counts.by_weight == {"0.01": 2, "0.5": 2}
-    assert stats.state("sample_ratio").S == pytest.approx(0.99 - 0.01 - 0.5 + 0.5)
+    assert pytest.approx(0.99 - 0.01 - 0.5 + 0.5) == stats.state("sample_ratio").S
     assert stats.state("sample_ratio").W == 4
 
 

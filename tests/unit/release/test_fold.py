@@ -50,7 +50,7 @@ def test_the_loss_of_a_pair_waits_for_its_maturity_and_is_the_difference_of_brie
     fold.label(labels(("q", 60, 1.0)))
     assert fold.advance(100).at("shadow").state("loss").n == 0
     stats = fold.advance(101).at("shadow")
-    assert stats.state("loss").S == pytest.approx(0.09 - 0.25)
+    assert pytest.approx(0.09 - 0.25) == stats.state("loss").S
     assert stats.blocks["loss"][0][0] == 1
 
 
@@ -87,7 +87,7 @@ def test_split_errors_are_folded_at_the_watermark_and_the_loss_at_maturity():
     fold.label(labels(("a", 3, 1.0), ("b", 4, 0.0)))
     stats = fold.advance(2).at("split")
     assert (stats.state("errors").n, stats.state("loss").n, stats.counts.by_weight) == (2, 0, {"0.25": 2})
-    assert stats.state("latency").S == pytest.approx(0.75 - 0.25 * -1.0)
+    assert pytest.approx(0.75 - 0.25 * -1.0) == stats.state("latency").S
     assert fold.advance(101).at("split").state("loss").n == 1
     assert fold.advance(102).at("split").state("loss").n == 2
 

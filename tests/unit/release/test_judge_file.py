@@ -179,8 +179,10 @@ def test_a_fault_in_the_policy_names_the_field(judged, policy, match):
 
 def test_a_split_that_is_not_the_one_logged_latches(judged):
     frame = split(share=0.5).with_columns(propensity=pl.lit(0.5))
-    skewed = pl.concat([frame.head(3000), frame.slice(3000).filter((pl.col("arm") == "challenger"))])
-    assert judged(skewed)[-1]["reason"] == "sample_ratio"
+    skewed = pl.concat([frame.head(3000), frame.slice(3000).filter(pl.col("arm") == "challenger")])
+    lines = judged(skewed, "loss: {margin: 0.0001}\n")
+    assert [line["reason"] == "sample_ratio" for line in lines[:5]] == [False] * 3 + [True] * 2
+    assert lines[-1]["reason"] == "sample_ratio"
 
 
 def test_paired_evidence_is_judged_by_its_differences(judged):
@@ -251,7 +253,7 @@ def test_interleaving_is_judged_by_its_credits(judged):
 
     assert judged(sessions(0.05), "alpha: 0.05\n")[-1]["verdict"] == "promote"
     assert judged(sessions(-0.05), "alpha: 0.05\n")[-1]["verdict"] == "abort"
-    with pytest.raises(UserError, match="row 3 .*credit"):
+    with pytest.raises(UserError, match=r"row 3 .*credit"):
         judged(
             sessions(0).with_columns(credit=pl.when(pl.int_range(pl.len()) == 3).then(2).otherwise(0)), "alpha: 0.05\n"
         )

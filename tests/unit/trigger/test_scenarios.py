@@ -306,7 +306,7 @@ def test_answers_are_plain_json_and_every_reason_has_its_sentence() -> None:
     assert {one["key"] for one in found} <= REASONS.keys()
 
 
-def test_a_year_of_minutes_is_replayed() -> None:
+def test_two_months_of_minutes_are_replayed() -> None:
     start = 1_356_998_400
     ticks = ({"time": start + 60 * minute, "kind": "tick"} for minute in range(60 * 24 * 60))
     found = [one for one in replay(ticks, spec(schedule={"cron": "0 4 1 * *"})) if one["decision"] == "retrain"]

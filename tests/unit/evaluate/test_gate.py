@@ -1,0 +1,86 @@
+"""The gate's rules on recorded numbers."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.evaluate.gate import GATE_REASONS, Policy, gate
+from tidegate.evaluate.metrics import roc_auc
+
+POLICY = Policy("log_loss", 0.002)
+
+
+def days(mean: float, spread: float = 0.001, rows: int = 900, count: int = 14):
+    offsets = spread * np.resize([1.0, -1.0], count)
+    return {"rows": [rows] * count, "sums": (rows * (mean + offsets)).tolist()}
+
+
+def measured(main=None, slices=None, compared="champion", reference=1e-7):
+    return {
+        "compared_with": compared,
+        "reference_distance": reference,
+        "days": main or days(0.0),
+        "slices": {"origin": slices or {}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("measurements", "verdict", "reason"),
+    [
+        (measured(), "passed", "not_worse"),
+        (measured(days(-0.01)), "passed", "not_worse"),
+        (measured(days(0.003)), "refused", "gate_metric"),
+        (measured(days(0.001, spread=0.01)), "refused", "gate_metric"),
+        (measured(days(-0.1), compared="base_rate"), "passed", "first_version"),
+        (measured(days(0.0001), compared="base_rate"), "refused", "base_rate"),
+        (measured(reference=1e-4), "refused", "reference_rows"),
+        (measured(reference=float("nan")), "refused", "reference_rows"),
+        (measured(days(-0.01, count=4)), "refused", "gate_too_little"),
+        (measured({"rows": [], "sums": []}), "refused", "gate_too_little"),
+        (measured(slices={"JFK": days(0.05, rows=60)}), "refused", "gate_slice"),
+        (measured(slices={"JFK": days(0.05, rows=10)}), "passed", "not_worse"),
+        (measured(slices={"JFK": days(0.004, spread=0.01, rows=60)}), "passed", "not_worse"),
+    ],
+)
+def test_the_rules(measurements, verdict, reason):
+    found = gate(POLICY, measurements)
+    assert (found.verdict, found.reason) == (verdict, reason)
+    assert reason in GATE_REASONS
+
+
+def test_what_was_not_assessed_is_listed():
+    found = gate(POLICY, measured(slices={"JFK": days(0.05, rows=10)}))
+    assert found.not_assessed["origin=JFK"] == "140 rows on 14 days"
+    assert {"fairness", "forgetting"} <= set(found.not_assessed)
+
+
+numbers = st.lists(st.tuples(st.integers(1, 500), st.floats(-100, 100)), max_size=20).map(
+    lambda found: {"rows": [n for n, _ in found], "sums": [s for _, s in found]}
+)
+
+
+@given(
+    numbers,
+    st.dictionaries(st.sampled_from("abc"), numbers),
+    st.sampled_from(["champion", "base_rate"]),
+    st.floats(0, 1e-3),
+)
+def test_it_is_total_and_replays_from_its_record(main, slices, compared, reference):
+    measurements = measured(main, slices, compared, reference)
+    found = asdict(gate(POLICY, measurements))
+    read_back = json.loads(json.dumps({"policy": asdict(POLICY), "measurements": measurements}, allow_nan=False))
+    assert asdict(gate(Policy(**read_back["policy"]), read_back["measurements"])) == found
+    json.dumps(found, allow_nan=False)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=30))
+def test_auc_is_the_share_of_pairs_in_order(pairs):
+    labels, scores = np.array([float(y) for y, _ in pairs]), np.array([float(s) for _, s in pairs])
+    up, down = scores[labels == 1], scores[labels == 0]
+    if len(up) and len(down):
+        share = np.mean([(u > d) + (u == d) / 2 for u in up for d in down])
+        assert roc_auc(labels, scores) == pytest.approx(share)

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tidegate.observations import END, Label, Mark, Prediction, SegmentReader, SegmentWriter, parse_segment
+
+
+def prediction(number: int, at: float = 0.0) -> Prediction:
+    return Prediction(f"r{number}/0", at, at, "v1", "sha256:0", "v1", 1.0, None, 0.5, False, 0.1, [1.0, "AA", None])
+
+
+def writer(folder: Path, name: str = "v1-a", **more: object) -> SegmentWriter:
+    return SegmentWriter(folder, name, background=False, **more)
+
+
+def test_what_was_appended_is_read_once_in_order(tmp_path: Path) -> None:
+    one, reader = writer(tmp_path), SegmentReader(tmp_path)
+    rows = [prediction(i) for i in range(100)]
+    for row in rows[:60]:
+        one.append(row)
+    assert reader.read() == []
+    one.flush()
+    assert reader.read() == rows[:60]
+    for row in rows[60:]:
+        one.append(row)
+    one.close()
+    assert reader.read() == rows[60:]
+    assert reader.read() == []
+    assert SegmentReader(tmp_path).read() == rows
+
+
+def test_predictions_and_labels_come_back_as_what_they_were(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    records = [
+        prediction(1),
+        Label("r1/0", 5.0, 6.0, None, "cancelled"),
+        Label("r1/0", 5.0, 6.0, 1.0, "observed", "cost"),
+    ]
+    for record in records:
+        one.append(record)
+    one.close()
+    assert SegmentReader(tmp_path).read() == records
+
+
+def test_the_background_thread_writes_without_being_asked(tmp_path: Path) -> None:
+    one, reader = SegmentWriter(tmp_path, "v1-a"), SegmentReader(tmp_path)
+    one.append(prediction(1))
+    deadline = time.monotonic() + 10
+    while not (found := reader.read()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found == [prediction(1)]
+    one.close()
+
+
+def test_a_torn_line_is_not_read_and_is_cut_off_by_the_next_start(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.append(prediction(1))
+    one.flush()
+    (segment,) = tmp_path.iterdir()
+    with segment.open("ab") as file:
+        file.write(b'{"t":"p","request_id":"torn')
+    reader = SegmentReader(tmp_path)
+    assert reader.read() == [prediction(1)]
+    again = writer(tmp_path)
+    again.append(prediction(2))
+    again.close()
+    assert reader.read() == [prediction(2)]
+    assert b"torn" not in segment.read_bytes()
+
+
+def test_a_line_that_is_no_record_is_passed_over_and_counted(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.append(prediction(1))
+    one.flush()
+    (segment,) = tmp_path.iterdir()
+    with segment.open("ab") as file:
+        file.write(b'\xff\xfe\n{"t":"p"}\n')
+    again = writer(tmp_path)
+    again.append(prediction(2))
+    again.close()
+    reader = SegmentReader(tmp_path)
+    assert reader.read() == [prediction(1), prediction(2)]
+    assert reader.corrupt == 2
+
+
+def test_the_watermark_is_the_slowest_live_writers_newest_mark(tmp_path: Path) -> None:
+    one, two, reader = writer(tmp_path, "v1-a"), writer(tmp_path, "v2-b"), SegmentReader(tmp_path)
+    reader.read()
+    assert reader.watermark == float("-inf")
+    one.mark(10.0)
+    reader.read()
+    assert reader.watermark == float("-inf")
+    two.mark(7.0)
+    reader.read()
+    assert reader.watermark == 7.0
+    two.close()
+    reader.read()
+    assert reader.watermark == 10.0
+
+
+def test_a_writer_that_is_not_alive_holds_nobody_back(tmp_path: Path) -> None:
+    one, reader = writer(tmp_path, "v1-a"), SegmentReader(tmp_path)
+    crashed = writer(tmp_path, "v2-b")
+    crashed.append(prediction(1))
+    crashed.mark(3.0)
+    one.mark(10.0)
+    assert reader.read() == [prediction(1)]
+    assert reader.watermark == 3.0
+    reader.expect(["v1-a"])
+    assert reader.watermark == 10.0
+    reader.expect([])
+    assert reader.watermark == 10.0
+
+
+def test_the_watermark_never_goes_back_when_a_writer_joins(tmp_path: Path) -> None:
+    one, reader = writer(tmp_path, "v1-a"), SegmentReader(tmp_path)
+    one.mark(10.0)
+    reader.read()
+    assert reader.watermark == 10.0
+    writer(tmp_path, "v2-b")
+    one.mark(20.0)
+    reader.read()
+    assert reader.watermark == 10.0
+
+
+def test_a_mark_stands_behind_every_row_taken_before_it(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    one.append(prediction(1))
+    one.promise(5.0)
+    one.append(prediction(2))
+    one.close()
+    (segment,) = tmp_path.iterdir()
+    lines = msgspec.json.Decoder(Prediction | Label | Mark).decode_lines(segment.read_bytes())
+    assert lines == [prediction(1), Mark(5.0), prediction(2), Mark(END)]
+
+
+def test_a_full_segment_is_left_and_the_next_begun(tmp_path: Path) -> None:
+    one = writer(tmp_path, segment_bytes=2000)
+    rows = [prediction(i) for i in range(50)]
+    for row in rows:
+        one.append(row)
+        one.flush()
+    one.close()
+    assert len(list(tmp_path.iterdir())) > 3
+    assert SegmentReader(tmp_path).read() == rows
+    assert one.rows == 50
+
+
+def test_a_full_disk_is_a_counted_drop_and_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = writer(tmp_path)
+    one.append(prediction(1))
+    one.flush()
+    real = os.write
+
+    def full(file: int, data: bytes) -> int:
+        if len(data) > 40:
+            return real(file, bytes(data[:40]))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    one.append(prediction(2))
+    one.append(prediction(3))
+    one.flush()
+    monkeypatch.setattr(os, "write", real)
+    one.append(prediction(4))
+    one.close()
+    assert (one.rows, one.dropped) == (2, 2)
+    reader = SegmentReader(tmp_path)
+    assert reader.read() == [prediction(1), prediction(4)]
+    assert reader.corrupt == 0
+
+
+def test_kill_9_loses_nothing_that_was_flushed(tmp_path: Path) -> None:
+    program = """
+import sys, pathlib
+sys.path.insert(0, {here!r})
+from test_observations import prediction, writer
+one = writer(pathlib.Path({folder!r}))
+for number in range(10**9):
+    one.append(prediction(number))
+    if number % 50 == 49:
+        one.flush()
+        print(number, flush=True)
+"""
+    text = program.format(here=str(Path(__file__).parent), folder=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as process:
+        seen = [int(process.stdout.readline()) for _ in range(40)]
+        os.kill(process.pid, signal.SIGKILL)
+        seen += [int(line) for line in process.stdout.read().splitlines()]
+    found = SegmentReader(tmp_path).read()
+    assert found[: seen[-1] + 1] == [prediction(number) for number in range(seen[-1] + 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "parsed"),
+    [
+        ("v1.1-8.000002.jsonl", ("v1.1-8", 2)),
+        ("labels.000001.jsonl", ("labels", 1)),
+        (".x.jsonl", None),
+        ("a.jsonl", None),
+    ],
+)
+def test_segment_names(name: str, parsed: object) -> None:
+    assert parse_segment(name) == parsed
