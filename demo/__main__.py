@@ -52,7 +52,14 @@ def _arguments() -> tuple[Setting, Path]:
     parser.add_argument("--rate", type=float, default=500.0, help="requests a second, open loop")
     given = parser.parse_args()
     setting = Setting(
-        given.model, given.sabotaged, given.state.resolve(), given.since, given.until, given.share, given.seed, given.rate
+        given.model,
+        given.sabotaged,
+        given.state.resolve(),
+        given.since,
+        given.until,
+        given.share,
+        given.seed,
+        given.rate,
     )
     return setting, given.report
 

@@ -44,7 +44,9 @@ def _story(played: Played) -> Iterator[Claim]:
 
 def _traffic(played: Played) -> Iterator[Claim]:
     tally = played.tally
-    seen = f"{tally.sent} sent, {tally.answered} answered, {tally.statuses[200]} with 200, {played.rows} rows in the log"
+    seen = (
+        f"{tally.sent} sent, {tally.answered} answered, {tally.statuses[200]} with 200, {played.rows} rows in the log"
+    )
     same = tally.sent == tally.answered == tally.statuses[200] == played.rows
     yield Claim("no request failed, and every one is in the log once", same and tally.sent > 0, seen)
 
@@ -72,6 +74,5 @@ def _cause(played: Played, event: Event) -> str:
 
 def _stages(events: list[Event], promotion: Event) -> list[str]:
     name = promotion.data["release"]["name"]
-    seen = [e.data["release"]["state"] for e in events if "judgement" in e.data and e.data["release"]["name"] == name]
-    opened = [e.data["release"]["state"] for e in events if e.kind == "release.opened" and e.data["release"]["name"] == name]
-    return list(dict.fromkeys(opened + seen))
+    told = [e.data["release"] for e in events if e.kind.startswith("release.") and "release" in e.data]
+    return list(dict.fromkeys(release["state"] for release in told if release["name"] == name))

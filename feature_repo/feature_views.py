@@ -37,15 +37,15 @@ def view(name: str, description: str) -> FeatureView:
 weather = view("weather", "The airport's last hourly weather report.")
 origin_delays = view("origin_delays", "Number and mean delay of the airport's departures in the last 3 hours.")
 aircraft_delay = view("aircraft", "The aircraft's last known delay, of its departure or, once down, of its arrival.")
-carrier_rates = view("carrier_rates", "Share of the carrier's arrivals of the last 28 days that were late.")
-dest_rates = view("dest_rates", "Share of the arrivals at the destination of the last 28 days that were late.")
+carrier_rates = view("carrier_rates", "Late share of the carrier's arrivals of the last 28 days, less that of all.")
+dest_rates = view("dest_rates", "Late share of the arrivals there of the last 28 days, less that of all.")
 
 asked = RequestSource(name="asked", schema=[Field(name="hour", dtype=Float32)])
 
 
 @on_demand_feature_view(
-    sources=[asked, weather],
-    schema=[Field(name=name, dtype=Float32) for name in ("hour_sin", "hour_cos", "wind_chill")],
+    sources=[asked],
+    schema=[Field(name=name, dtype=Float32) for name in ("hour_sin", "hour_cos")],
     mode="pandas",
 )
 def at_request(inputs: pd.DataFrame) -> pd.DataFrame:

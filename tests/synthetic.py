@@ -1,4 +1,4 @@
-"""A workload of drawn rows for the tests of training, gate and registry: two categories, six numbers, days that differ."""
+"""A workload of drawn rows for the tests of training and gate: two categories, six numbers, days that differ."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ drawn = Workload(
 
 
 def rows(days: int, per_day: int = 150, seed: int = 0, effect: float = 1.0, turn: int | None = None) -> pl.DataFrame:
-    """`days` days of labelled rows; from day `turn` on the effect of x0 has the other sign. Categories hold unknowns."""
+    """Labelled rows of `days` days; from day `turn` on the effect of x0 has the other sign."""
     draw, n = np.random.default_rng(seed), days * per_day
     day = np.repeat(np.arange(days), per_day)
     numbers = draw.normal(size=(n, 6))
@@ -45,7 +45,9 @@ def rows(days: int, per_day: int = 150, seed: int = 0, effect: float = 1.0, turn
     sign = np.where(day >= (days if turn is None else turn), -1.0, 1.0)
     odds = -0.8 + effect * (1.2 * sign * numbers[:, 0] + 0.5 * (carrier == 1)) + 0.2 * draw.normal(size=days)[day]
     numbers[draw.uniform(size=numbers.shape) < 0.05] = np.nan
-    asked = [START + timedelta(days=int(d), seconds=int(s)) for d, s in zip(day, draw.integers(0, 86_400, n), strict=True)]
+    asked = [
+        START + timedelta(days=int(d), seconds=int(s)) for d, s in zip(day, draw.integers(0, 86_400, n), strict=True)
+    ]
     columns = {
         "event_timestamp": asked,
         "label_timestamp": [time + timedelta(hours=5) for time in asked],

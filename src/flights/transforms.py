@@ -13,31 +13,22 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import polars as pl
 
-DERIVED = ("hour_sin", "hour_cos", "wind_chill")
-INPUTS = ("hour", "temp", "wind_speed")
+DERIVED = ("hour_sin", "hour_cos")
+INPUTS = ("hour",)
 _ANGLE = 2 * np.pi * np.arange(24) / 24
 _SIN, _COS = np.sin(_ANGLE).round(12), np.cos(_ANGLE).round(12)
 
 
-def derived(
-    hour: NDArray[np.floating], temp: NDArray[np.floating], wind_speed: NDArray[np.floating]
-) -> dict[str, NDArray[np.float32]]:
+def derived(hour: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
     """The on-demand features, each [N] float32; NaN in, NaN out.
 
-    `hour`: local hour of the scheduled departure, 0 to 23; `temp`: Fahrenheit; `wind_speed`: miles an hour.
-    Wind chill is the US National Weather Service's formula of 2001, at or below 50 F and above 3 mph; elsewhere it is
-    the temperature.
+    `hour`: local hour of the scheduled departure, 0 to 23, set on a circle so that 23 and 0 are neighbours.
     """
     known = np.nan_to_num(np.asarray(hour, dtype=np.float64)).astype(np.int64) % 24
     missing = np.isnan(hour)
-    heat, wind = np.asarray(temp, dtype=np.float64), np.asarray(wind_speed, dtype=np.float64)
-    power = np.maximum(np.nan_to_num(wind), 0.0) ** 0.16
-    chill = 35.74 + 0.6215 * heat - 35.75 * power + 0.4275 * heat * power
-    felt = np.where((heat <= 50) & (wind > 3), chill, heat)
     return {
         "hour_sin": np.where(missing, np.nan, _SIN[known]).astype(np.float32),
         "hour_cos": np.where(missing, np.nan, _COS[known]).astype(np.float32),
-        "wind_chill": felt.astype(np.float32),
     }
 
 

@@ -18,7 +18,7 @@ LATE = 15
 """Minutes; a flight that arrives more than this late is late."""
 
 DEFINITIONS = (
-    AsofView("weather", ("origin",), ("temp", "wind_speed", "precip", "visib"), timedelta(hours=6)),
+    AsofView("weather", ("origin",), ("wind_speed", "precip", "visib"), timedelta(hours=6)),
     AsofView("origin_delays", ("origin",), ("origin_delay_3h", "origin_departures_3h"), timedelta(hours=3)),
     AsofView("aircraft", ("tailnum",), ("inbound_delay",), timedelta(hours=24)),
     AsofView("carrier_rates", ("carrier",), ("carrier_late_28d",), timedelta(days=28)),
@@ -47,7 +47,8 @@ def origin_delays(departures: pl.DataFrame) -> pl.DataFrame:
     """Number and mean delay (minutes) of an airport's departures in the last 3 hours."""
     counted = departures.with_columns(departed=pl.lit(1))
     sums = trailing_sums(counted, "origin", "event_time", ("dep_delay", "departed"), timedelta(hours=3))
-    return sums.select("origin", TIME, _ratio("dep_delay", "departed", "origin_delay_3h"), _count("departed"))
+    delay = _ratio("dep_delay", "departed").cast(pl.Float32)
+    return sums.select("origin", TIME, delay.alias("origin_delay_3h"), _count("departed"))
 
 
 def aircraft(departures: pl.DataFrame, flights: pl.DataFrame) -> pl.DataFrame:
@@ -64,17 +65,25 @@ def aircraft(departures: pl.DataFrame, flights: pl.DataFrame) -> pl.DataFrame:
 
 
 def late_rates(flights: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Share of late arrivals by `key` over the last 28 days, of the flights that had landed by then."""
+    """Share of late arrivals by `key` over the last 28 days, less that of all flights, of those that had landed.
+
+    The difference, since the rate itself tells the weeks of the year apart and a model learns them by heart: 14-day
+    log losses of a retrained model against the old one then differ by twice as much, for nothing (docs/flights.md).
+    """
     landed = flights.filter(pl.col("outcome") == "landed").with_columns(
-        late=(pl.col("arr_delay") > LATE).cast(pl.Int64), landed=pl.lit(1)
+        late=(pl.col("arr_delay") > LATE).cast(pl.Int64), landed=pl.lit(1), everyone=pl.lit(1)
     )
-    sums = trailing_sums(landed, key, "event_time", ("late", "landed"), timedelta(days=28))
-    return sums.select(key, TIME, _ratio("late", "landed", f"{key}_late_28d"))
+    own, of_all = (
+        trailing_sums(landed, by, "event_time", ("late", "landed"), timedelta(days=28)) for by in (key, "everyone")
+    )
+    rate, rate_of_all = _ratio("late", "landed"), _ratio("late", "landed")
+    both = own.select(key, TIME, own_rate=rate).join_asof(of_all.select(TIME, rate=rate_of_all), on=TIME)
+    return both.select(key, TIME, (pl.col("own_rate") - pl.col("rate")).cast(pl.Float32).alias(f"{key}_late_28d"))
 
 
-def _ratio(over: str, under: str, name: str) -> pl.Expr:
+def _ratio(over: str, under: str) -> pl.Expr:
     """A ratio of sums, null where nothing was counted."""
-    return pl.when(pl.col(under) > 0).then(pl.col(over) / pl.col(under)).cast(pl.Float32).alias(name)
+    return pl.when(pl.col(under) > 0).then(pl.col(over) / pl.col(under))
 
 
 def _count(column: str) -> pl.Expr:

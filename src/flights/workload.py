@@ -41,9 +41,9 @@ FEATURES = (
         Feature(name, "numeric")
         for name in (
             *("distance", "hour", "weekday"),
-            *("temp", "wind_speed", "precip", "visib"),
+            *("wind_speed", "precip", "visib"),
             *("origin_delay_3h", "origin_departures_3h", "inbound_delay", "carrier_late_28d", "dest_late_28d"),
-            *("hour_sin", "hour_cos", "wind_chill"),
+            *("hour_sin", "hour_cos"),
         )
     ),
 )
@@ -121,5 +121,10 @@ flight_delay = Workload(
     feature_service="flight_delay",
     slices={"origin": "origin", "carrier": "carrier", "carrier_size": "carrier_size", "outcome": "outcome"},
     families=("lightgbm",),
-    params={"lightgbm": {"num_leaves": 31, "min_data_in_leaf": 200, "lambda_l2": 5.0, "feature_fraction": 0.8}},
+    params={
+        "lightgbm": {
+            **{"num_leaves": 15, "min_data_in_leaf": 1000, "lambda_l2": 20.0, "feature_fraction": 0.7},
+            **{"num_boost_round": 100, "learning_rate": 0.05},
+        }
+    },
 )

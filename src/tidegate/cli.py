@@ -20,7 +20,7 @@ from tidegate.errors import TidegateError, UserError
 class Word(TyperGroup):
     """A word's command group: a first argument that is no verb belongs to the step itself."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Send anything that does not open with a verb to the hidden command `step`."""
         if not args or (args[0] not in self.commands and args[0] != "--help"):
             args = ["step", *args]
@@ -74,7 +74,9 @@ def up(
     model = load_model(model_file)
 
     def ready(address: str) -> None:
-        say({"ready": True, "gateway": address, "state": str(state)}, as_json, f"gateway at {address}, state in {state}")
+        say(
+            {"ready": True, "gateway": address, "state": str(state)}, as_json, f"gateway at {address}, state in {state}"
+        )
         sys.stdout.flush()
 
     serve_until_stopped(model, state, port, "events" if clock == "events" else "wall", ready)
@@ -130,7 +132,9 @@ def log(
 @app.command()
 def replay(
     state: State = DEFAULT_STATE,
-    evidence: Annotated[bool, typer.Option("--evidence", help="Recompute the sums from the observations, too.")] = False,
+    evidence: Annotated[
+        bool, typer.Option("--evidence", help="Recompute the sums from the observations.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Recompute every decision of the journal; fail and say where one differs."""

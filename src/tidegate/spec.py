@@ -46,7 +46,7 @@ def format_share(share: float) -> str:
 
 
 def format_span(span: timedelta) -> str:
-    """timedelta -> the shortest whole spelling; the inverse of `parse_span`."""
+    """Timedelta -> the shortest whole spelling; the inverse of `parse_span`."""
     seconds = span.total_seconds()
     for unit in ("d", "h", "m", "s"):
         if seconds and seconds % _UNITS[unit] == 0:

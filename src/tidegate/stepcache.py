@@ -38,9 +38,19 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def code_digest(step: str, others: Iterable[str], parameters: Mapping[str, str], libraries: Iterable[str]) -> str:
-    """Digest of what computes: the step's package and `others`, the modules above them, the workload, the libraries."""
-    files = [path for path in _PACKAGE.glob("*.py") if path.name not in _NOT_COMPUTING]
+def code_digest(
+    step: str,
+    others: Iterable[str],
+    parameters: Mapping[str, str],
+    libraries: Iterable[str],
+    folders: Iterable[Path] = (),
+) -> str:
+    """Digest of what computes: packages of the step and of `others`, the modules above them, workload, libraries.
+
+    `folders` hold definitions that are no package, as a Feast repo: their Python and YAML files count.
+    """
+    files = [path for folder in folders for pattern in ("*.py", "*.yaml") for path in folder.glob(pattern)]
+    files += [path for path in _PACKAGE.glob("*.py") if path.name not in _NOT_COMPUTING]
     for package in (step, *others):
         files += (_PACKAGE / package).rglob("*.py")
     files += _workload_files(parameters.get("workload", ""))

@@ -48,7 +48,14 @@ STEPS: dict[str, Step] = {
         Step("ingest", (), ("arrivals",), ("workload", "until"), cached=False),
         Step("validate", ("arrivals",), ("valid",), ("workload",), decides=True, code=("ingest",)),
         Step("version", ("valid",), ("data_version",), (), code=("ingest",), libraries=()),
-        Step("features", ("valid", "data_version"), ("features",), ("workload",), code=("ingest",)),
+        Step(
+            "features",
+            ("valid", "data_version"),
+            ("features",),
+            ("workload",),
+            code=("ingest",),
+            libraries=("feast", "polars"),
+        ),
         Step(
             "train",
             ("features",),
@@ -157,9 +164,9 @@ def read_records(state: Path, run: str) -> tuple[StepRecord, ...]:
 def _run(step: Step, parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> tuple[bool, dict[str, Any]]:
     if not step.cached:
         return False, _compute(step, parameters, ins, outs, state)
-    key = stepcache.key(
-        step.name, parameters, ins, stepcache.code_digest(step.name, step.code, parameters, step.libraries)
-    )
+    folders = [_feature_repo(parameters["workload"])] if step.name == "features" else []
+    code = stepcache.code_digest(step.name, step.code, parameters, step.libraries, folders)
+    key = stepcache.key(step.name, parameters, ins, code)
     entry = state / "cache" / step.name / key
     if (result := stepcache.fetch(entry, outs)) is not None:
         return True, result
@@ -233,6 +240,13 @@ _CALLS: dict[str, Callable[[dict[str, str], Paths, Paths, Path], object]] = {
     "evaluate": _evaluate,
     "register": _register,
 }
+
+
+def _feature_repo(workload: str) -> Path:
+    from tidegate.features.feast_repo import find_repo
+    from tidegate.workload import load_workload
+
+    return find_repo(load_workload(workload).feature_repo, workload.partition(":")[0])
 
 
 def _champion(digest: str, state: Path) -> Path | None:

@@ -32,9 +32,7 @@ class Loop(Protocol):
         """The state for people and machines."""
 
 
-def create_app(
-    loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[str, int]], token: str
-) -> Starlette:
+def create_app(loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[str, int]], token: str) -> Starlette:
     """The ASGI app. `take_labels` gets the bounded body of ``POST /labels`` and may raise UserError."""
     expected = f"Bearer {token}".encode()
 

@@ -5,24 +5,58 @@ Everything here can be built again from the store, so a restarted controller rea
 
 from __future__ import annotations
 
+import json
+import math
 import threading
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidegate.journal.events import canonical
-from tidegate.monitor.join import OBSERVED, Row
-from tidegate.monitor.labels import LabelIntake, LabelJoin
+from tidegate.errors import TamperedJournal
+from tidegate.journal.events import Event, canonical
+from tidegate.journal.fold import Served
+from tidegate.monitor.join import LabelJoin
+from tidegate.monitor.labels import LabelIntake
 from tidegate.monitor.performance import Performance
+from tidegate.monitor.rows import OBSERVED, Row
 from tidegate.observations import Label, Prediction, SegmentReader
 from tidegate.release.fold import EvidenceFold
 from tidegate.release.policy import policy_of
 from tidegate.release.rows import labels_of, rows_from_predictions
 from tidegate.spec import Model, ReleaseSpec
+from tidegate.train.model_file import folder_name
 
 DAY = 86400.0
+REFERENCE = 14 * DAY
+"""How long a version's own rows, from its first one on, are what later ones are compared with: it never saw them."""
 Json = Mapping[str, Any]
+
+
+class VersionRows:
+    """Matured rows of one version: its first ones as the reference, the newest for the window that is looked at."""
+
+    def __init__(self) -> None:
+        self.reference: list[Row] = []
+        self._recent: deque[Row] = deque()
+
+    @property
+    def reference_end(self) -> float:
+        """Time up to which rows belong to the reference; infinity before there are any."""
+        return self.reference[0].prediction.time + REFERENCE if self.reference else math.inf
+
+    def add(self, row: Row) -> None:
+        """Take a row, in order of time."""
+        if not self.reference or row.prediction.time < self.reference_end:
+            self.reference.append(row)
+        else:
+            self._recent.append(row)
+
+    def between(self, start: float, end: float) -> list[Row]:
+        """The recent rows in [start, end); older ones are let go."""
+        while self._recent and self._recent[0].prediction.time < start:
+            self._recent.popleft()
+        return [row for row in self._recent if row.prediction.time < end and not row.mirrored]
 
 
 class ReleaseEvidence:
@@ -52,6 +86,7 @@ class Feed:
         self.folder, self._spec = folder, model.spec
         store = folder / "observations"
         self._predictions, self._labels = SegmentReader(store / "predictions"), SegmentReader(store / "labels")
+        self._seen_of: dict[str, VersionRows] = defaultdict(VersionRows)
         self._join = LabelJoin(model.spec.release.label_deadline.total_seconds())
         self._intake = LabelIntake(store / "labels", self._known)
         self._performance = Performance()
@@ -85,14 +120,23 @@ class Feed:
     def rebuild(self, now: float) -> None:
         """Read everything and let it pass up to `now` without telling anybody: those looks were journaled."""
         self.read()
-        self._performance.add(self._join.rows(now).matured)
+        self._take(self._join.rows(now).matured)
 
-    def look(self, now: float, release: Json | None) -> tuple[Json | None, list[Json]]:
-        """What is to be seen at event time `now`: the open release's evidence, and the events for the trigger policy."""
+    def look(self, now: float, release: Json | None, champion: Served | None) -> tuple[Json | None, list[Json]]:
+        """What is to be seen at event time `now`: the open release's evidence, events for the trigger policy."""
         with self._lock:
-            matured = [row for row in self._join.rows(now).matured if not row.mirrored]
-            self._performance.add(matured)
-            return self._evidence(now, release), [*self._events(now, matured), {"kind": "tick", "time": now}]
+            matured = self._join.rows(now).matured
+            self._take(matured)
+            rows = sum(row.outcome == OBSERVED and not row.mirrored for row in matured)
+            events: list[Json] = [{"kind": "rows", "time": now, "count": rows}] if rows else []
+            if champion and now % DAY == 0:
+                events += [*self._metric(now, champion), *self._drift(now, champion)]
+            return self._evidence(now, release), [*events, {"kind": "tick", "time": now}]
+
+    def _take(self, matured: list[Row]) -> None:
+        self._performance.add(matured)
+        for row in matured:
+            self._seen_of[row.prediction.version].add(row)
 
     def _evidence(self, now: float, release: Json | None) -> Json | None:
         if release is None:
@@ -104,44 +148,70 @@ class Feed:
         self._new_labels = []
         return self._release.at(now)
 
-    def _events(self, now: float, matured: list[Row]) -> list[Json]:
-        found: list[Json] = []
-        if rows := sum(row.outcome == OBSERVED for row in matured):
-            found.append({"kind": "rows", "time": now, "count": rows})
-        if now % DAY == 0 and self._spec.triggers.performance:
-            found += self._metric(now)
-        return found
-
-    def _metric(self, now: float) -> list[Json]:
-        """The performance trigger's metric of whoever answered, over its window of matured days."""
+    def _metric(self, now: float, champion: Served) -> list[Json]:
+        """The performance trigger's metric of the champion, over its window of matured days."""
         trigger = self._spec.triggers.performance
-        assert trigger is not None  # noqa: S101 - the caller looked
+        if trigger is None:
+            return []
         end = now - self._spec.release.label_deadline.total_seconds()
-        found = []
-        for version in self._performance.versions():
-            (metric,) = self._performance.metrics(version, end - trigger.window.total_seconds(), end, [trigger.metric])
-            if metric.labels >= trigger.min_labels and metric.lower == metric.lower:
-                found.append({"kind": "metric", "time": now, **metric.__dict__})
-        return found
+        start = end - trigger.window.total_seconds()
+        self._performance.forget(start - trigger.window.total_seconds())
+        (metric,) = self._performance.metrics(champion.version, start, end, [trigger.metric])
+        if metric.labels < trigger.min_labels or not math.isfinite(metric.lower):
+            return []
+        return [{"kind": "metric", "time": now, **metric.__dict__}]
+
+    def _drift(self, now: float, champion: Served) -> list[Json]:
+        """A diagnosis of each whole window against the champion's first weeks, which it was not trained on."""
+        trigger, rows = self._spec.triggers.drift, self._seen_of[champion.version]
+        if trigger is None or now % trigger.window.total_seconds() != 0:
+            return []
+        end = now - self._spec.release.label_deadline.total_seconds()
+        start = end - trigger.window.total_seconds()
+        current = rows.between(start, end)
+        if not current or rows.reference_end > start:
+            return []
+        from tidegate.monitor.diagnose import diagnose, window_of
+
+        kinds = self._feature_kinds(champion.digest)
+        found = diagnose(window_of(rows.reference, kinds), window_of(current, kinds))
+        return [{"kind": "drift", "time": now, "finding": found.asks}]
+
+    def _feature_kinds(self, digest: str) -> dict[str, str]:
+        schema = json.loads((self.folder / "models" / folder_name(digest) / "feature_schema.json").read_text())
+        return {feature["name"]: feature["kind"] for feature in schema["features"]}
 
 
-def recompute(folder: Path, events: list[Any]) -> dict[str, int]:
-    """Fold the observation store again and compare with every recorded look; TamperedJournal names the first."""
-    from tidegate.errors import TamperedJournal
+def recompute(folder: Path, events: Sequence[Event]) -> dict[str, int]:
+    """Fold the observation store again and compare with the recorded looks; TamperedJournal names the first.
 
-    reader, labels = SegmentReader(folder / "observations" / "predictions"), SegmentReader(folder / "observations" / "labels")
-    told = [r for r in labels.read() if isinstance(r, Label)]
+    A look that had rows behind its watermark folded them in another order, so from there on only counts are compared.
+    """
+    store = folder / "observations"
+    labels = [r for r in SegmentReader(store / "labels").read() if isinstance(r, Label)]
     rows: dict[str, list[Prediction]] = defaultdict(list)
-    for record in reader.read():
+    for record in SegmentReader(store / "predictions").read():
         if isinstance(record, Prediction) and record.release:
             rows[record.release].append(record)
     release, looks = None, 0
     for event in events:
         if event.kind == "release.opened":
             release = ReleaseEvidence(event.data["release"])
-            release.add(rows.pop(release.name, []), told)
-        elif "evidence" in event.data and release is not None:
+            release.add(rows.pop(release.name, []), labels)
+        elif event.data.get("evidence") and release is not None:
             looks += 1
-            if canonical(release.at(event.data["now"])) != canonical(event.data["evidence"]):
-                raise TamperedJournal(f"journal of {event.model}: event {event.seq} ({event.kind}): the observations give other sums")
+            _compare(event, release.at(event.data["evidence"]["watermark"]))
     return {"evidence": looks}
+
+
+def _compare(event: Event, found: Json) -> None:
+    recorded = event.data["evidence"]
+    late = any(place["counts"]["late"] for place in recorded["places"].values())
+    if canonical(recorded if not late else _counts(recorded)) != canonical(found if not late else _counts(found)):
+        raise TamperedJournal(
+            f"journal of {event.model}: event {event.seq} ({event.kind}): the observations give other sums"
+        )
+
+
+def _counts(evidence: Json) -> Json:
+    return {name: {**place["counts"], "late": 0} for name, place in evidence["places"].items()}

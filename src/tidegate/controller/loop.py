@@ -106,8 +106,7 @@ class Controller:
         return [n * every for n in range(first, int(watermark // every) + 1)][:24]
 
     def _look(self, now: float) -> None:
-        release = self.state.release
-        evidence, events = self.feed.look(now, release)
+        evidence, events = self.feed.look(now, self.state.release, self.state.champion)
         self._decide(Seen(now, evidence, events))
         self.looked = now
 
@@ -188,4 +187,10 @@ def matches(plan: Plan, observed: Observed) -> bool:
     enough = all(ready.get(backend.version, 0) >= backend.replicas for backend in plan.backends)
     extra = set(ready) - {backend.version for backend in plan.backends}
     same = {v: round(w, 6) for v, w in plan.split} == {v: round(w, 6) for v, w in observed.split}
-    return enough and not extra and same and set(plan.mirrors) == set(observed.mirrors) and plan.release == observed.release
+    return (
+        enough
+        and not extra
+        and same
+        and set(plan.mirrors) == set(observed.mirrors)
+        and plan.release == observed.release
+    )

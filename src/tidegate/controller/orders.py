@@ -30,7 +30,8 @@ def releases(folder: Path) -> list[dict[str, Any]]:
 
 def show(folder: Path, name: str) -> dict[str, Any]:
     """One release with its last judgement; UserError when there is none of that name."""
-    journal, found = open_journal(folder), {}
+    journal = open_journal(folder)
+    found: dict[str, Any] = {}
     for model in journal.models():
         for event in journal.read(model):
             release = event.data.get("release")

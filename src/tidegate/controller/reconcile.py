@@ -232,6 +232,4 @@ def wanted_plan(model: Model, state: ModelState) -> Plan | None:
     if _is_open(state):
         return wanted(Release.from_json(state.release or {}), replicas)
     champion = state.champion
-    return Plan(
-        model.name, (Backend(champion.version, champion.digest, replicas),), ((champion.version, 1.0),)
-    )
+    return Plan(model.name, (Backend(champion.version, champion.digest, replicas),), ((champion.version, 1.0),))

@@ -86,7 +86,8 @@ def _same(what: str, recorded: object, recomputed: object) -> None:
     was, now = canonical(recorded), canonical(recomputed)
     if was != now:
         at = next((i for i, (a, b) in enumerate(zip(was, now, strict=False)) if a != b), min(len(was), len(now)))
-        raise _Differs(f"{what} was written as …{was[max(0, at - 40) : at + 40]}…, is …{now[max(0, at - 40) : at + 40]}…")
+        near = slice(max(0, at - 40), at + 40)
+        raise _Differs(f"{what} was written as …{was[near]}…, is …{now[near]}…")
 
 
 def _check_trigger(state: ModelState, event: Event) -> None:
@@ -133,10 +134,13 @@ def _check_opened(state: ModelState, event: Event) -> None:
 
 
 def _check_gate(_state: ModelState, event: Event) -> None:
-    from tidegate.evaluate.gate import gate_from_json
+    from dataclasses import asdict
 
-    gate = event.data["gate"]
-    _same("the gate", gate["result"], gate_from_json(gate["policy"], gate["measurements"]))
+    from tidegate.evaluate.gate import Policy, gate
+
+    recorded = event.data["gate"]
+    answer = asdict(gate(Policy(**recorded["policy"]), recorded["measurements"]))
+    _same("the gate", {name: recorded[name] for name in answer}, answer)
 
 
 _CHECKS: Mapping[str, Callable[[ModelState, Event], None]] = {

@@ -68,9 +68,7 @@ class Journal:
 
     def read(self, model: str, after: int = 0) -> list[Event]:
         """The events of `model` with numbers above `after`, in order; the chain is not checked here."""
-        query = (
-            sa.select(_events).where(_events.c.model == model, _events.c.seq > after).order_by(_events.c.seq)
-        )
+        query = sa.select(_events).where(_events.c.model == model, _events.c.seq > after).order_by(_events.c.seq)
         try:
             with self._engine.connect() as connection:
                 return [_event(row) for row in connection.execute(query)]

@@ -16,7 +16,7 @@ import msgspec
 
 from tidegate.errors import PlatformError, UserError
 from tidegate.monitor.join import LabelJoin as LabelJoin
-from tidegate.monitor.join import row_id
+from tidegate.monitor.rows import row_id
 from tidegate.monitor.times import seconds
 from tidegate.observations import Label, SegmentReader, SegmentWriter
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tidegate.errors import UserError
 from tidegate.monitor.clusters import DAY, Floats, Interval, auc_left_out, jackknife, mean_left_out
-from tidegate.monitor.join import CANCELLED, MISSING, OBSERVED, Row
+from tidegate.monitor.rows import CANCELLED, MISSING, OBSERVED, Row
 
 METRICS = ("roc_auc", "log_loss", "brier")
 LEAST_SCORE = 1e-6

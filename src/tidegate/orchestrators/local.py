@@ -143,14 +143,20 @@ def run_package(folder: Path) -> str:
         load_component_from_file(request["package"])(**request["arguments"])
     except Exception as error:  # noqa: BLE001 - whatever kfp raises is this run's end, written to its status
         traceback.print_exc()
-        return error_line(_log(folder)) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return error_line(_log(folder)) or f"{type(error).__name__}: {_plain(str(error))}"
     return f"kfp.local: {BAD_SIGN}" if BAD_SIGN in _log(folder) else ""
 
 
 def error_line(log: str) -> str:
-    """The message of the last error of ours in a log; empty when there is none."""
-    found = re.findall(r"^tidegate\.errors\.\w+: (.*)$", log, flags=re.MULTILINE)
-    return str(found[-1]) if found else ""
+    """The message of the last error of ours that a step raised, else its last error of any kind; empty without one."""
+    ours = re.findall(r"^ *tidegate\.errors\.\w+: (.*)$", log, flags=re.MULTILINE)
+    others = re.findall(r"^ +((?:\w+\.)*\w+(?:Error|Exception): .*)$", log, flags=re.MULTILINE)
+    return _plain(str([*others, *ours][-1])) if ours or others else ""
+
+
+def _plain(text: str) -> str:
+    """One line of at most 300 characters, without the terminal's colours."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())[:300]
 
 
 def _log(folder: Path) -> str:

@@ -10,22 +10,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tidegate.train.model_file import canonical_json, sha256_text
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-def mirrored(state: Path, run: str) -> str | None:
-    """The MLflow run that tells of run `run`, if it has been written; imports nothing heavy."""
-    try:
-        return (state / "mlflow-runs" / run).read_text(encoding="ascii")
-    except OSError:
-        return None
+def _mark_of(state: Path, kind: str, data: Mapping[str, Any]) -> Path:
+    """The file that says which MLflow run tells of this outcome; the same outcome again is told once."""
+    told = [kind, data.get("digest"), data.get("data_version"), data.get("gate"), data.get("report")]
+    return state / "mlflow-runs" / sha256_text(canonical_json(told)).removeprefix("sha256:")[:32]
 
 
 def mirror(state: Path, model: str, kind: str, data: Mapping[str, Any], folder: Path | None) -> str:
-    """Log one ended run, and the version when `folder` holds one; returns the MLflow run id. Idempotent by run."""
-    if found := mirrored(state, data["run"]):
-        return found
+    """Log one ended run, and the version when `folder` holds one; returns the MLflow run id.
+
+    Idempotent: by run, and a run that came to what an earlier one came to (all from the cache) imports nothing heavy.
+    """
+    mark = _mark_of(state, kind, data)
+    if mark.is_file():
+        return mark.read_text(encoding="ascii")
     client = _client(state)
     experiment = _experiment(client, state, model)
     run_id = _run(client, experiment, data["run"])
@@ -33,7 +37,7 @@ def mirror(state: Path, model: str, kind: str, data: Mapping[str, Any], folder: 
     if folder is not None:
         _model_version(client, run_id, model, data, folder)
     client.set_terminated(run_id, status="FINISHED" if kind == "register.candidate" else "FAILED")
-    _mark(state / "mlflow-runs" / data["run"], run_id)
+    _mark(mark, run_id)
     return run_id
 
 

@@ -43,7 +43,7 @@ def floor_float32(threshold: NDArray[np.float64]) -> NDArray[np.float32]:
     """The largest float32 not above each threshold."""
     with np.errstate(over="ignore"):
         nearest = threshold.astype(np.float32)
-    down = np.nextafter(nearest, np.float32(-np.inf))
+        down = np.nextafter(nearest, np.float32(-np.inf))
     return np.where(nearest.astype(np.float64) > threshold, down, nearest).astype(np.float32)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tidegate.monitor.join import LabelJoin, evidence_columns, row_id
+from tidegate.monitor.join import LabelJoin
+from tidegate.monitor.rows import evidence_columns, row_id
 from tidegate.observations import Label, Prediction
 
 

@@ -63,5 +63,9 @@ def test_the_next_name_is_new_and_follows_its_parent(taken, data):
 
 
 def test_the_usual_life_of_versions():
-    assert [next_version([], None), next_version(["v1"], "v1"), next_version(["v1", "v1.1"], None)] == ["v1", "v1.1", "v2"]
+    assert [next_version([], None), next_version(["v1"], "v1"), next_version(["v1", "v1.1"], None)] == [
+        "v1",
+        "v1.1",
+        "v2",
+    ]
     assert next_version(["v1", "v1.1"], "v1") == "v1.2"

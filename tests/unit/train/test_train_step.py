@@ -64,7 +64,13 @@ def test_training_on_that_pays_is_a_minor(parent, tmp_path):
     assert training["reason"].startswith("beats the parent")
     assert training["train_rows"] < training["rows"]
     found = evaluate(
-        tmp_path / "model", tmp_path / "model.parquet", synthetic.NAME, synthetic.until(70), settings, parent[0], tmp_path / "g"
+        tmp_path / "model",
+        tmp_path / "model.parquet",
+        synthetic.NAME,
+        synthetic.until(70),
+        settings,
+        parent[0],
+        tmp_path / "g",
     )
     assert (found.verdict, found.reason) == ("passed", "not_worse")
 
