@@ -4,6 +4,8 @@ SHELL := /bin/bash
 VENV := .venv
 UV := $(VENV)/bin/uv
 RUN := $(VENV)/bin
+# steps are processes of their own: without their bytecode each would compile its imports again
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
 
 .PHONY: help setup demo test lint bench soak golden clean

@@ -132,9 +132,7 @@ def log(
 @app.command()
 def replay(
     state: State = DEFAULT_STATE,
-    evidence: Annotated[
-        bool, typer.Option("--evidence", help="Recompute the sums from the observations.")
-    ] = False,
+    evidence: Annotated[bool, typer.Option("--evidence", help="Recompute the sums from the observations.")] = False,
     as_json: Json = False,
 ) -> None:
     """Recompute every decision of the journal; fail and say where one differs."""

@@ -29,3 +29,29 @@ REASONS: dict[str, str] = {
     "quarantined": "this digest was aborted before",
     "by_person": "decided by a named person",
 }
+"""Why a release went on, ended or waits."""
+
+GATE_REASONS: dict[str, str] = {
+    "not_worse": "proved not worse than the champion on the newest matured rows",
+    "first_version": "nothing to compare with; proved better than the base rate",
+    "reference_rows": "the exported file does not answer its reference rows as the trained model did",
+    "gate_too_little": "too few matured rows or days in the gate window",
+    "gate_metric": "not proved to be within the margin of the champion",
+    "gate_slice": "proved worse than the champion on a slice",
+    "base_rate": "not proved better than always answering the base rate",
+    "data_refused": "the data gate refused the rows",
+    "unchanged": "the same model as one that is registered already",
+}
+"""Why a run's model was registered or refused."""
+
+TRIGGER_REASONS: dict[str, str] = {
+    "started": "a run starts for {causes}",
+    "no_cause": "nothing asks for a run",
+    "in_flight": "a run is in flight; held until it ends: {causes}",
+    "skew": "training-serving skew was found: no run but by manual or code until a look finds none; held: {causes}",
+    "release_open": "a release is open; held until it ends: {causes}",
+    "cooldown": "the cooldown lasts until {until}; held: {causes}",
+    "budget": "the {budget} runs of this day are spent; held until the next day (UTC): {causes}",
+    "domain_shift": "rows come from a region that the model was not trained on: label first, no run for it",
+}
+"""Why a run starts or waits; the figures are filled in."""

@@ -19,11 +19,12 @@ from tidegate.journal.events import Draft
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import Journal, open_journal
 from tidegate.orchestrators.base import Orchestrator, RunStatus
+from tidegate.reasons import GATE_REASONS
 from tidegate.spec import Model
 from tidegate.state import prepare
 from tidegate.train.settings import ParentFacts, RunSettings
 
-OUTCOMES = ("register.candidate", "register.unchanged", "evaluate.refused", "validate.refused")
+OUTCOMES = ("register.candidate", "register.unchanged", "register.refused", "evaluate.refused", "validate.refused")
 """Journal kinds by which a run's last step says what came of it."""
 
 
@@ -181,7 +182,9 @@ def _result(journal: Journal, model: Model, status: RunStatus, spent: float) -> 
         raise UserError(f"run {status.run}", status.error or "no outcome", "a pipeline that ends; see its log.txt")
     verdict = "refused" if outcome["kind"].endswith("refused") else "passed"
     version, digest = str(outcome.get("version", "")), str(outcome.get("digest", ""))
-    return Result(status.run, verdict, version, digest, str(outcome.get("reason", "")), spent, status.steps)
+    reason = outcome["gate"]["reason"] if "gate" in outcome else outcome.get("reason", "")
+    told = "; ".join(part for part in (GATE_REASONS.get(reason, reason), outcome.get("mode_reason", "")) if part)
+    return Result(status.run, verdict, version, digest, told, spent, status.steps)
 
 
 @contextmanager

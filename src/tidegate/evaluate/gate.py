@@ -22,17 +22,6 @@ from tidegate.train.model_file import TOLERANCE
 LEVEL = 0.95
 LEAST_SLICE, LEAST_DAYS = 200, 5
 
-GATE_REASONS = {
-    "not_worse": "proved not worse than the champion on the newest matured rows",
-    "first_version": "nothing to compare with; proved better than the base rate",
-    "reference_rows": "the exported file does not answer its reference rows as the trained model did",
-    "gate_too_little": "too few matured rows or days in the gate window",
-    "gate_metric": "not proved to be within the margin of the champion",
-    "gate_slice": "proved worse than the champion on a slice",
-    "base_rate": "not proved better than always answering the base rate",
-    "data_refused": "the data gate refused the rows",
-}
-
 
 @dataclass(frozen=True)
 class Check:

@@ -41,7 +41,7 @@ class Journal:
             sa.event.listen(self._engine, "connect", _tune_sqlite)
             sa.event.listen(self._engine, "begin", _lock_sqlite)
         try:
-            _metadata.create_all(self._engine)
+            _make_tables(self._engine)
         except sa.exc.DatabaseError as error:
             raise _unreadable(error) from None
 
@@ -130,6 +130,20 @@ def _event(row: sa.Row[tuple[object, ...]]) -> Event:
         raise TamperedJournal(
             f"journal of {fields['model']}: event {fields['seq']} ({fields['kind']}) is not what was written"
         ) from None
+
+
+def _make_tables(engine: sa.Engine) -> None:
+    """Make the table where it is not there; several processes may open a new journal at once."""
+    for _ in range(100):
+        try:
+            return _metadata.create_all(engine)
+        except sa.exc.OperationalError as error:
+            # turning WAL on takes the whole file and, unlike a write, does not wait for its turn; the loser of a
+            # race for the first CREATE finds the table there
+            if not any(sign in str(error.orig) for sign in ("locked", "already exists")):
+                raise
+            time.sleep(0.05)
+    raise PlatformError("journal.db: locked by another process for 5 s")
 
 
 def _unreadable(error: sa.exc.DatabaseError) -> TamperedJournal:

@@ -11,7 +11,7 @@ from tidegate.errors import UserError
 from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import open_journal, verify
-from tidegate.reasons import REASONS
+from tidegate.reasons import GATE_REASONS, REASONS
 
 
 def iso(seconds: float) -> str:
@@ -129,5 +129,6 @@ def _tell(event: Event) -> str:
         return f"{release['name']}: {release['challengers'][0]['name']} against {release['champion']['name']}"
     if event.kind == "release.command":
         return f"{data['command']['command']} by {data['command'].get('by', '')}: {data['command'].get('reason', '')}"
-    reason = data.get("reason", "")
-    return " ".join(str(part) for part in (data.get("version", ""), REASONS.get(reason, reason)) if part)
+    reason = data["gate"]["reason"] if "gate" in data else data.get("reason", "")
+    known = GATE_REASONS if event.kind.startswith(("register", "evaluate", "validate")) else REASONS
+    return ": ".join(part for part in (data.get("version", ""), known.get(reason, reason)) if part)

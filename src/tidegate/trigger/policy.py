@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tidegate.monitor.times import iso
+from tidegate.reasons import TRIGGER_REASONS
 from tidegate.spec import TriggersSpec
 from tidegate.trigger.calendar import check_schedule, due
 from tidegate.trigger.events import Drift, Metric, Release, Request, Rows, RunFinished, Tick, TriggerEvent
@@ -23,16 +24,6 @@ CAUSES: tuple[Cause, ...] = ("manual", "code", "drift", "performance", "volume",
 URGENT: frozenset[str] = frozenset({"manual", "code"})
 DAY = 86400.0
 
-REASONS: dict[str, str] = {
-    "started": "a run starts for {causes}",
-    "no_cause": "nothing asks for a run",
-    "in_flight": "a run is in flight; held until it ends: {causes}",
-    "skew": "training-serving skew was found: no run but by manual or code until a look finds none; held: {causes}",
-    "release_open": "a release is open; held until it ends: {causes}",
-    "cooldown": "the cooldown lasts until {until}; held: {causes}",
-    "budget": "the {budget} runs of this day are spent; held until the next day (UTC): {causes}",
-    "domain_shift": "rows come from a region that the model was not trained on: label first, no run for it",
-}
 """Every reason of a decision, by key."""
 
 
@@ -77,7 +68,7 @@ class Decision:
     decision: Literal["retrain", "wait"]
     causes: tuple[str, ...]
     key: str
-    """A key of `REASONS`."""
+    """A key of `TRIGGER_REASONS`."""
     reason: str
     """The key's sentence with its figures."""
     details: tuple[tuple[str, str], ...] = ()
@@ -256,4 +247,4 @@ def _decision(
 ) -> Decision:
     names = tuple(cause for cause, _ in causes)
     words = ", ".join(f"{cause} ({detail})" for cause, detail in causes) or "nothing"
-    return Decision(decision, names, key, REASONS[key].format(causes=words, **figures), tuple(causes))
+    return Decision(decision, names, key, TRIGGER_REASONS[key].format(causes=words, **figures), tuple(causes))

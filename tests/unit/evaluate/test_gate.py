@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.evaluate.gate import GATE_REASONS, Policy, gate
+from tidegate.evaluate.gate import Policy, gate
+from tidegate.reasons import GATE_REASONS
 from tidegate.evaluate.metrics import roc_auc
 
 POLICY = Policy("log_loss", 0.002)

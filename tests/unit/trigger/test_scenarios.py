@@ -13,7 +13,8 @@ import pytest
 from tidegate.errors import UserError
 from tidegate.spec import TriggersSpec, load_model
 from tidegate.trigger.events import read_events
-from tidegate.trigger.policy import REASONS, check_triggers
+from tidegate.reasons import TRIGGER_REASONS
+from tidegate.trigger.policy import check_triggers
 from tidegate.trigger.replay import replay
 
 TRAINED = {"time": "2013-07-01T00:00:00Z", "kind": "run_finished", "run": "first", "ok": True, "rows": 1000}
@@ -303,7 +304,7 @@ def test_answers_are_plain_json_and_every_reason_has_its_sentence() -> None:
     found = list(replay([TRAINED, at("07-02", "00:00:00", "rows", count=50)], spec(volume={"increase": "5%"})))
     assert json.loads(json.dumps(found)) == found
     assert found[-1]["reason"] == "a run starts for volume (50 rows matured, the last run used 1000)"
-    assert {one["key"] for one in found} <= REASONS.keys()
+    assert {one["key"] for one in found} <= TRIGGER_REASONS.keys()
 
 
 def test_two_months_of_minutes_are_replayed() -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from demo.check import Claim
-from demo.confidence import panels
-from demo.facts import Held, Moment, Release, Run, Traffic
-from demo.quality import Quality
+from demo.report.confidence import panels
+from demo.report.facts import Moment, Release, Traffic
+from demo.report.quality import Quality
+from demo.report.runs import Held, Run
 from demo.story import Played
 from tidegate.journal.fold import ModelState
 from tidegate.journal.views import iso
@@ -18,7 +19,7 @@ from tidegate.journal.views import iso
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text and its kind (number, code, yes, no, head or nothing)."""
+    """One cell: its text and its kind (number, time, code, long, yes, no or nothing; name and head name the row)."""
 
     text: str
     kind: str = ""
@@ -26,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption; the first cell of a row of kind `head` names the row."""
+    """A table with its caption; the cell of a row of kind `name` (short) or `head` names the row."""
 
     caption: str
     columns: Sequence[str]
@@ -39,8 +40,8 @@ def day_time(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Wall time to the second."""
-    return iso(seconds)[:-1].replace("T", " ")
+    """Wall time of day to the second."""
+    return iso(seconds)[11:-1]
 
 
 def number(value: float | None, form: str) -> Cell:
@@ -118,8 +119,8 @@ def releases_table(found: Iterable[Release]) -> Table:
 def _release_row(one: Release) -> list[Cell]:
     times = [_both(at) for at in (one.opened, one.decided, one.ended)]
     kind = {"promoted": "yes", "open": ""}.get(one.verdict, "no")
-    why = f"{one.sentence}. {one.afterwards}" if one.afterwards else one.sentence
-    names = [Cell(one.name, "head"), Cell(one.challenger), Cell(one.champion)]
+    why = f"{one.sentence}; {one.afterwards}" if one.afterwards else one.sentence
+    names = [Cell(one.name, "name"), Cell(one.challenger), Cell(one.champion)]
     return [*names, *times, Cell(one.verdict, kind), Cell(why, "long"), Cell(_evidence(one.counts), "long")]
 
 
@@ -145,10 +146,10 @@ def versions_table(state: ModelState) -> Table:
         fate = state.quarantined.get(digest)
         ended = f"quarantined: {fate.replace('_', ' ')}" if fate else ("served" if digest in served else "not served")
         why, parent = Cell(data["mode_reason"], "long"), Cell(_parent(data["parent"]))
-        facts = [Cell(data["cause"]), Cell(data["mode"]), why, parent]
+        facts = [Cell(data["cause"].replace(",", ", ")), Cell(data["mode"]), why, parent]
         counts = [number(data["rows"], ",d"), number(data["train_rows"], ",d")]
         until = Cell(f"{day_time(data['train_from'])[:10]}\nto {day_time(data['train_until'])[:10]}", "time")
-        name = [Cell(data["version"], "head"), Cell(short(digest), "code")]
+        name = [Cell(data["version"], "name"), Cell(short(digest), "code")]
         rows.append([*name, *facts, *counts, until, Cell(ended, "no" if fate else "")])
     columns = ("version", "digest", "cause", "mode", "why this mode", "parent", "rows", "trained on", "days", "fate")
     return Table("Versions", columns, rows)
@@ -169,9 +170,9 @@ def runs_table(found: Iterable[Run]) -> Table:
 
 def _run_row(run: Run) -> list[Cell]:
     causes = ", ".join(f"{cause} ({run.details[cause]})" if cause in run.details else cause for cause in run.causes)
-    verdict = Cell(f"candidate {run.version}", "yes") if run.passed else Cell(_word(run.outcome), "no")
+    verdict = Cell(f"candidate {run.version}", "yes wide") if run.passed else Cell(_word(run.outcome), "no wide")
     facts = [verdict, Cell(run.sentence, "long"), Cell(run.mode or "–"), Cell(run.mode_reason or "–", "long")]
-    return [Cell(run.name, "head"), _both(run.at), Cell(causes, "long"), *facts, number(run.rows, ",d")]
+    return [Cell(run.name, "name"), _both(run.at), Cell(causes, "long"), *facts, number(run.rows, ",d")]
 
 
 def _word(outcome: str) -> str:
@@ -186,7 +187,7 @@ def steps_table(found: Sequence[Run]) -> Table:
     for run in found:
         spent = {step: (seconds, cached) for step, seconds, cached in run.steps}
         cells = [Cell(_spent(*spent[name]) if name in spent else "–", "number") for name in names]
-        rows.append([Cell(run.name, "head"), *cells, number(sum(s for _, s, _ in run.steps), ".1f")])
+        rows.append([Cell(run.name, "name"), *cells, number(sum(s for _, s, _ in run.steps), ".1f")])
     return Table("Seconds by step (a star: from the cache)", ("run", *names, "in all"), rows)
 
 
@@ -208,7 +209,8 @@ def _held_row(one: Held) -> list[Cell]:
 def timing_table(played: Played) -> Table:
     """Where the time went and how the traffic did."""
     tally, setting = played.tally, played.setting
-    lines = [(part, f"{seconds:.1f} s") for part, seconds in played.seconds.items()]
+    began = iso(played.events[0].wall)[:-1].replace("T", " ") if played.events else "–"
+    lines = [("began (wall time, UTC)", began), *((part, f"{spent:.1f} s") for part, spent in played.seconds.items())]
     lines += [
         ("requests sent", f"{tally.sent:,} at {setting.rate:g} a second, open loop"),
         ("requests answered", f"{tally.answered:,}, {tally.statuses[200]:,} of them with status 200"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from demo.facts import Held, Release, Run
-from demo.figures import Figure, Key, Palette, axis, layout, time_axis, when
+from demo.report.facts import Release
+from demo.report.figures import Figure, Key, Palette, axis, layout, time_axis, when
+from demo.report.runs import Held, Run
 
 CAUSES = ("schedule", "volume", "performance", "drift", "manual")
 GATE, RELEASE = "gate", "release"
@@ -24,7 +25,8 @@ def timeline_figure(
     runs: Sequence[Run], held: Sequence[Held], releases: Sequence[Release], end: float, palette: Palette
 ) -> Figure:
     """Causes, gate verdicts and releases in lanes over event time; a faint line joins a run's cause and verdict."""
-    rows = {lane: -number for number, lane in enumerate(lanes(runs, held))}
+    rows = {lane: -float(number) for number, lane in enumerate(lanes(runs, held))}
+    rows[RELEASE] -= 0.5  # room for the labels of both lanes
     start = min([run.at.time for run in runs] or [end])
     pad = 0.02 * max(end - start, 1.0)
     traces = [
@@ -38,10 +40,10 @@ def timeline_figure(
     return {
         "data": traces,
         "layout": layout(
-            LANE * len(rows) + 70,
+            LANE * len(rows) + 90,
             {"figure": "timeline"},
             xaxis=time_axis(start - pad, end + pad, title={"text": "event time (UTC)"}),
-            yaxis=axis(range=[min(rows.values()) - 0.6, 0.6], **names),
+            yaxis=axis(range=[min(rows.values()) - 0.7, 0.6], **names),
             shapes=[_connection(run, rows) for run in runs if run.outcome != "unfinished"],
             hovermode="closest",
         ),
@@ -61,13 +63,13 @@ def keys() -> list[Key]:
     ]
 
 
-def _connection(run: Run, rows: dict[str, int]) -> Figure:
+def _connection(run: Run, rows: dict[str, float]) -> Figure:
     top = max(rows[cause] for cause in run.causes)
     ends = {"x0": when(run.at.time), "x1": when(run.at.time), "y0": top, "y1": rows[GATE]}
     return {"type": "line", "layer": "below", **ends, "line": {"color": "var(--axis)", "width": 1}}
 
 
-def _waiting(one: Held, rows: dict[str, int]) -> Figure:
+def _waiting(one: Held, rows: dict[str, float]) -> Figure:
     text = _lines(f"{one.cause} waits: {one.why.replace('_', ' ')}", one.detail)
     return {
         "x": [when(one.since), when(one.until)],
@@ -82,21 +84,21 @@ def _waiting(one: Held, rows: dict[str, int]) -> Figure:
     }
 
 
-def _started(runs: Sequence[Run], rows: dict[str, int]) -> Figure:
+def _started(runs: Sequence[Run], rows: dict[str, float]) -> Figure:
     points = [(run, cause) for run in runs for cause in run.causes]
     texts = [_lines(f"{run.name} starts for {cause}", run.details.get(cause, f"by {run.by}")) for run, cause in points]
     found = _points([run for run, _ in points], [rows[cause] for _, cause in points], texts, "run starts")
     return {**found, "marker": {"symbol": "circle", "size": 11, "color": "var(--text)"}}
 
 
-def _refused(runs: Sequence[Run], rows: dict[str, int]) -> Figure:
+def _refused(runs: Sequence[Run], rows: dict[str, float]) -> Figure:
     refused = [run for run in runs if run.outcome.endswith("refused") or run.outcome == "failed"]
     texts = [_lines(f"{run.name} {run.outcome.replace('.', ': ')}", run.sentence) for run in refused]
     found = _points(refused, [rows[GATE]] * len(refused), texts, "refused")
     return {**found, "marker": {"symbol": "x", "size": 11, "color": "var(--bad)"}}
 
 
-def _passed(runs: Sequence[Run], rows: dict[str, int], palette: Palette) -> Figure:
+def _passed(runs: Sequence[Run], rows: dict[str, float], palette: Palette) -> Figure:
     passed = [run for run in runs if run.version and not run.outcome.endswith("refused")]
     texts = [_lines(f"{run.version}, candidate of {run.name}", run.sentence, run.mode_reason) for run in passed]
     found = _points(passed, [rows[GATE]] * len(passed), texts, "candidates")
@@ -108,7 +110,7 @@ def _passed(runs: Sequence[Run], rows: dict[str, int], palette: Palette) -> Figu
     return {**found, **labels, "marker": {"symbol": "diamond", "size": 12, "color": "var(--good)"}}
 
 
-def _points(runs: Sequence[Run], y: Sequence[int], texts: Sequence[str], name: str) -> Figure:
+def _points(runs: Sequence[Run], y: Sequence[float], texts: Sequence[str], name: str) -> Figure:
     return {
         "x": [when(run.at.time) for run in runs],
         "y": list(y),
@@ -121,7 +123,7 @@ def _points(runs: Sequence[Run], y: Sequence[int], texts: Sequence[str], name: s
     }
 
 
-def _release(release: Release, end: float, rows: dict[str, int], palette: Palette) -> list[Figure]:
+def _release(release: Release, end: float, rows: dict[str, float], palette: Palette) -> list[Figure]:
     """The way to the decision as a thick line, the watch as a thin one, and the decision itself."""
     decided = release.decided.time if release.decided else end
     over = release.ended.time if release.ended else end
@@ -133,7 +135,7 @@ def _release(release: Release, end: float, rows: dict[str, int], palette: Palett
     return parts
 
 
-def _bar(release: Release, since: float, until: float, width: int, rows: dict[str, int], palette: Palette) -> Figure:
+def _bar(release: Release, since: float, until: float, width: int, rows: dict[str, float], palette: Palette) -> Figure:
     text = _lines(
         f"{release.name}: {release.challenger} against {release.champion}, {release.verdict}", release.sentence
     )
@@ -149,7 +151,7 @@ def _bar(release: Release, since: float, until: float, width: int, rows: dict[st
     }
 
 
-def _verdict(release: Release, rows: dict[str, int]) -> Figure:
+def _verdict(release: Release, rows: dict[str, float]) -> Figure:
     assert release.decided is not None
     promoted = release.verdict == "promoted"
     stop = release.ended if release.verdict == "rolled back" and release.ended else release.decided
@@ -160,7 +162,7 @@ def _verdict(release: Release, rows: dict[str, int]) -> Figure:
         "text": [html.escape(release.challenger)],
         "customdata": [_lines(f"{release.challenger} {release.verdict}", release.sentence)],
         "mode": "markers+text",
-        "textposition": "bottom center",
+        "textposition": "top center" if promoted else "bottom center",
         "name": release.verdict,
         "meta": {"kind": "verdict", "release": release.name, "verdict": release.verdict},
         "cliponaxis": False,

@@ -6,8 +6,8 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from demo.facts import Look, Release
-from demo.figures import Figure, Key, Palette, axis, known, layout, time_axis, upright, when
+from demo.report.facts import Look, Release
+from demo.report.figures import Figure, Key, Palette, axis, known, layout, time_axis, upright, when
 from tidegate.release.policy import SHADOW, SPLIT, WATCH, policy_of
 from tidegate.spec import ReleaseSpec
 
@@ -133,7 +133,7 @@ def _title(panel: Panel, domain: list[float]) -> Figure:
 
 
 def _panel(panel: Panel, number: int, release: Release, palette: Palette) -> list[Figure]:
-    colour, fill = palette.colour(release.challenger), palette.colour(release.challenger, "-fill")
+    colour, fill = palette.colour(release.challenger), palette.colour(release.challenger, 0.3)
     thin, dotted = {"color": colour, "width": 1}, {"color": colour, "width": 1, "dash": "dot"}
     lower = _trace(panel, number, "lower", line=thin)
     upper = _trace(panel, number, "upper", line=thin, fill="tonexty", fillcolor=fill)

@@ -1,108 +1,16 @@
-"""Plotly figures as plain JSON, from facts alone: what they share, metric over time, traffic shares.
-
-A colour is written ``var(--name)``: the page looks it up in its style sheet, so that light and dark follow the reader.
-"""
+"""Metric over time by version and traffic shares, as figures."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from demo.facts import Release, Traffic
-from demo.quality import WINDOW, Point, Quality
+from demo.report.facts import Release, Traffic
+from demo.report.figures import Figure, Palette, axis, known, layout, time_axis, upright, when
+from demo.report.quality import WINDOW, Point, Quality
 from tidegate.journal.views import iso
-
-Figure = dict[str, Any]
-COLOURS = 6
-DASHES = ("solid", "9px,2px", "2px,2px", "9px,2px,2px,2px")
-
-
-@dataclass(frozen=True)
-class Key:
-    """An entry of a figure's legend: a swatch (`kind`: line, area or a character to show) and what it means."""
-
-    text: str
-    colour: str
-    kind: str = "line"
-    dash: str = "solid"
-
-
-@dataclass(frozen=True)
-class Palette:
-    """A colour and a dash for each version, the same in every figure."""
-
-    versions: Sequence[str]
-
-    def colour(self, version: str, kind: str = "") -> str:
-        """The version's colour; `kind` is empty for lines, ``-fill`` for areas."""
-        number = self.versions.index(version) if version in self.versions else 0
-        return f"var(--v{number % COLOURS + 1}{kind})"
-
-    def dash(self, version: str) -> str:
-        """The version's dash, for those who do not tell colours apart."""
-        number = self.versions.index(version) if version in self.versions else 0
-        return DASHES[number % len(DASHES)]
-
-    def keys(self, versions: Iterable[str], dashed: bool = True) -> list[Key]:
-        """Legend entries of versions: lines, or areas where nothing is dashed."""
-        return [Key(v, self.colour(v), "line" if dashed else "area", self.dash(v)) for v in versions]
-
-
-def when(seconds: float) -> str:
-    """Seconds as Plotly's date axes take them: UTC without a zone."""
-    return iso(seconds)[:-1]
-
-
-def known(value: float) -> float | None:
-    """A number to five places of its size; None, which leaves a gap, when it is not known."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
-
-
-def axis(**more: Any) -> dict[str, Any]:
-    """An axis in the page's colours."""
-    style = {"gridcolor": "var(--grid)", "linecolor": "var(--axis)", "zeroline": False, "automargin": True}
-    return {**style, "title": {"standoff": 8}, **more}
-
-
-def time_axis(start: float, end: float, **more: Any) -> dict[str, Any]:
-    """An axis of event time."""
-    spanned = {"type": "date", "range": [when(start), when(end)], "hoverformat": "%d %b %Y %H:%M"}
-    return axis(**spanned, tickformatstops=_TICKS, tickangle=0, **more)
-
-
-_TICKS = [
-    {"dtickrange": [None, 86_400_000 - 1], "value": "%H:%M\n%d %b"},
-    {"dtickrange": [86_400_000, "M1"], "value": "%d %b"},
-    {"dtickrange": ["M1", None], "value": "%b\n%Y"},
-]
-
-
-def layout(height: int, meta: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """What all figures share."""
-    clear = "rgba(0,0,0,0)"
-    hover = {"bgcolor": "var(--panel)", "bordercolor": "var(--axis)", "font": {"color": "var(--text)"}, "align": "left"}
-    return {
-        "height": height,
-        "meta": dict(meta),
-        "margin": {"l": 12, "r": 12, "t": 28, "b": 12},
-        "paper_bgcolor": clear,
-        "plot_bgcolor": clear,
-        "font": {"family": "system-ui, sans-serif", "size": 12, "color": "var(--text)"},
-        "hoverlabel": hover,
-        "showlegend": False,
-        **more,
-    }
-
-
-def upright(time: float, text: str, colour: str, level: int = 0, dash: str = "dot") -> tuple[Figure, Figure]:
-    """A vertical line at an event time and its label above the plot; `level` lifts the label by lines."""
-    line = {"type": "line", "x0": when(time), "x1": when(time), "yref": "paper", "y0": 0, "y1": 1}
-    label = {"x": when(time), "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 14 * level, "showarrow": False}
-    words = {"text": html.escape(text), "font": {"size": 11, "color": colour}}
-    return {**line, "line": {"color": colour, "width": 1, "dash": dash}}, {**label, **words}
 
 
 def span(changes: Sequence[Traffic], end: float) -> tuple[float, float]:
@@ -117,26 +25,25 @@ def turning_points(found: Iterable[Release]) -> list[tuple[float, str, str]]:
     for release in found:
         if release.decided:
             promoted = release.verdict in ("promoted", "rolled back")
-            word = "promoted" if promoted else release.verdict
-            marks.append((release.decided.time, f"{release.challenger} {word}", _good(promoted)))
+            marks.append((release.decided.time, *_sign(release.challenger, promoted)))
         if release.verdict == "rolled back" and release.ended:
-            marks.append((release.ended.time, f"{release.challenger} rolled back", _good(False)))
+            marks.append((release.ended.time, *_sign(release.challenger, False)))
     return sorted(marks)
 
 
-def _good(yes: bool) -> str:
-    return "var(--good)" if yes else "var(--bad)"
+def _sign(version: str, good: bool) -> tuple[str, str]:
+    return (f"▲ {version}", "var(--good)") if good else (f"▼ {version}", "var(--bad)")
 
 
 def _uprights(marks: Sequence[tuple[float, str, str]], start: float, end: float) -> dict[str, list[Figure]]:
     """Lines and labels of turning points; a label close behind the one before goes a line higher."""
     shapes, labels, level, before = [], [], 0, -math.inf
     for time, text, colour in marks:
-        level = level + 1 if time - before < 0.25 * (end - start) else 0
+        level = level + 1 if time - before < 0.15 * (end - start) else 0
         before = time
         line, label = upright(time, text, colour, level)
         shapes.append(line)
-        labels.append({**label, "xanchor": "right" if time > (start + end) / 2 else "left"})
+        labels.append({**label, "xanchor": "right" if time > end - 0.1 * (end - start) else "center"})
     return {"shapes": shapes, "annotations": labels}
 
 
@@ -151,7 +58,7 @@ def quality_figure(found: Quality, marks: Sequence[tuple[float, str, str]], pale
         "yaxis": "y3",
         "mode": "lines",
         "fill": "tozeroy",
-        "fillcolor": "var(--shade)",
+        "fillcolor": "var(--faint, 0.15)",
         "line": {"color": "var(--faint)", "width": 1},
         "hovertemplate": "%{y:.1%} of the flights late<extra></extra>",
     }
@@ -209,7 +116,7 @@ def traffic_figure(changes: Sequence[Traffic], end: float, versions: Sequence[st
     height = 300 + 30 * len(copied)
     rows = {"range": [-0.6, len(copied) - 0.4], "tickvals": list(range(len(copied))), "ticktext": copied}
     return {
-        "data": [_steps(changes, end, version, palette) for version in versions]
+        "data": [_steps(changes, end, version, palette) for version in answering(changes)]
         + [_copies(changes, end, version, row, palette) for row, version in enumerate(copied)],
         "layout": layout(
             height,
@@ -221,6 +128,11 @@ def traffic_figure(changes: Sequence[Traffic], end: float, versions: Sequence[st
             hovermode="x unified",
         ),
     }
+
+
+def answering(changes: Sequence[Traffic]) -> list[str]:
+    """The versions that ever answered users, in order of their first answer."""
+    return list(dict.fromkeys(version for change in changes for version, share in change.split.items() if share))
 
 
 def _walls(changes: Sequence[Traffic]) -> list[str]:
@@ -239,8 +151,8 @@ def _steps(changes: Sequence[Traffic], end: float, version: str, palette: Palett
         "name": html.escape(version),
         "meta": {"version": version},
         "stackgroup": "shares",
-        "fillcolor": palette.colour(version, "-fill"),
-        "line": {"color": palette.colour(version), "width": 1.5, "shape": "hv"},
+        "fillcolor": palette.colour(version, 0.45),
+        "line": {"color": palette.colour(version), "width": 0, "shape": "hv"},
         "hovertemplate": f"{html.escape(version)} %{{y:.0%}} (since %{{customdata}} wall time)<extra></extra>",
     }
 

@@ -10,25 +10,28 @@ from typing import Any
 
 from markupsafe import Markup
 
-from demo import confidence, facts, figures, tables, timeline, words
 from demo.check import Claim
-from demo.figures import Figure, Key, Palette
-from demo.quality import quality, read
+from demo.report import confidence, facts, over_time, tables, timeline, words
+from demo.report.figures import Figure, Key, Palette
+from demo.report.quality import quality, read
+from demo.report.runs import held as held_of
+from demo.report.runs import runs as runs_of
+from demo.report.tables import Table
 from demo.story import Played
-from demo.tables import Table
 from tidegate.spec import ReleaseSpec
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+MARKS = (Key("promoted", "var(--good)", "▲"), Key("aborted, expired or rolled back", "var(--bad)", "▼"))
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure on the page: `name` is its anchor, `caption` says its main number, `table` holds its numbers."""
+    """A figure on the page: `name` is its anchor, `caption` says its main number, `tables` hold its numbers."""
 
     name: str
     title: str
     caption: str
-    figure: Figure
+    figure: Figure | None
     keys: Sequence[Key] = ()
     tables: Sequence[Table] = field(default=())
 
@@ -58,7 +61,7 @@ def as_script(value: object) -> Markup:
 def context(played: Played, claims: list[Claim]) -> dict[str, Any]:
     """What the template shows."""
     state, events = played.state, played.events
-    releases, runs = facts.releases(events), facts.runs(events)
+    releases, runs = facts.releases(events), runs_of(events)
     return {
         "title": f"{state.model}: the demo's report",
         "story": words.story(played, state, releases, runs),
@@ -88,13 +91,13 @@ def _quality(played: Played) -> Shown:
     state, palette = played.state, _palette(played)
     deadline = ReleaseSpec.model_validate((state.spec or {})["release"]).label_deadline.total_seconds()
     found = quality(read(played.setting.state), deadline, state.time)
-    marks = figures.turning_points(facts.releases(played.events))
-    keys = [*palette.keys(found.brier), Key("share of late flights (right)", "var(--faint)")]
+    marks = over_time.turning_points(facts.releases(played.events))
+    keys = [*palette.keys(found.brier), Key("share of late flights (right)", "var(--faint)"), *MARKS]
     return Shown(
         "quality",
         "Brier loss and ROC AUC over 7 days",
         words.quality_words(found),
-        figures.quality_figure(found, marks, palette),
+        over_time.quality_figure(found, marks, palette),
         keys,
         [tables.quality_table(found)],
     )
@@ -103,8 +106,11 @@ def _quality(played: Played) -> Shown:
 def _traffic(played: Played) -> Shown:
     changes, palette = facts.traffic(played.events), _palette(played)
     versions = facts.versions_in_traffic(changes)
-    figure = figures.traffic_figure(changes, played.state.time, versions, palette)
-    keys = [*palette.keys(versions, dashed=False), Key("copies (shadow)", "var(--muted)", dash="dash")]
+    figure = over_time.traffic_figure(changes, played.state.time, versions, palette)
+    keys = [
+        *palette.keys(over_time.answering(changes), dashed=False),
+        Key("copies (shadow)", "var(--muted)", dash="dash"),
+    ]
     return Shown("traffic", "Who answers", words.traffic_words(changes), figure, keys, [tables.traffic_table(changes)])
 
 
@@ -113,7 +119,7 @@ def _confidence(release: facts.Release, palette: Palette) -> Shown:
         f"confidence-{release.name}",
         f"{release.name}: {release.challenger} against {release.champion}",
         words.confidence_words(release),
-        confidence.confidence_figure(release, palette),
+        confidence.confidence_figure(release, palette) if confidence.panels(release) else None,
         confidence.keys(release, palette),
         [tables.checks_table(release)],
     )
@@ -121,7 +127,7 @@ def _confidence(release: facts.Release, palette: Palette) -> Shown:
 
 def _timeline(played: Played) -> Shown:
     events = played.events
-    runs, held = facts.runs(events), facts.held(events)
+    runs, held = runs_of(events), held_of(events)
     figure = timeline.timeline_figure(runs, held, facts.releases(events), played.state.time, _palette(played))
     return Shown(
         "timeline",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from demo.facts import Release, Run, Traffic
-from demo.quality import WINDOW, Quality
+from demo.report.facts import Release, Traffic
+from demo.report.quality import WINDOW, Quality
+from demo.report.runs import Run
+from demo.report.tables import day_time
 from demo.story import Played
-from demo.tables import day_time
 from tidegate.journal.fold import ModelState
 
 
@@ -58,15 +59,14 @@ def gate_words(runs: Sequence[Run]) -> str:
 
 
 def release_sentence(release: Release) -> str:
-    """One release in one sentence."""
+    """One release in one sentence, without its figures."""
     if release.decided is None:
-        return f"{release.challenger} was on its way against {release.champion} at the end."
+        return f"{release.challenger} was still on its way against {release.champion}."
     end = "promoted and later rolled back" if release.verdict == "rolled back" else release.verdict
     days = (release.decided.time - release.opened.time) / 86400
-    after = f" ({release.afterwards})" if release.afterwards else ""
     return (
-        f"{release.challenger} was {end} against {release.champion} on {day(release.decided.time)}, "
-        f"{days:.1f} days after its release began: {release.sentence}{after}."
+        f"{release.challenger}, released against {release.champion}, was {end} on {day(release.decided.time)} after "
+        f"{days:.1f} days: {release.sentence.partition(':')[0]}."
     )
 
 
@@ -75,18 +75,15 @@ def _end(state: ModelState) -> list[str]:
 
 
 def quality_words(found: Quality) -> str:
-    """The last window of each version."""
-    parts = []
-    for version, points in found.brier.items():
-        at = max((i for i, p in enumerate(points) if math.isfinite(p.value)), default=None)
-        if at is not None:
-            brier, auc = points[at], found.roc_auc[version][at]
-            parts.append(f"{version} Brier loss {brier.value:.4f} and ROC AUC {auc.value:.3f} on {day(brier.time)}")
+    """The last window of each version that has one."""
+    last = {version: points[-1] for version, points in found.brier.items() if math.isfinite(points[-1].value)}
+    aucs = {version: found.roc_auc[version][-1].value for version in last}
+    parts = [f"{version} {point.value:.4f} and {aucs[version]:.3f}" for version, point in last.items()]
     shares = [share for _, share in found.late if math.isfinite(share)]
     late = f" The share of late flights ran from {min(shares):.0%} to {max(shares):.0%}." if shares else ""
     return (
         f"Each point covers the {WINDOW} days before it; Brier loss: lower is better, ROC AUC: higher is better. "
-        f"Last values: {'; '.join(parts) or 'none'}.{late} "
+        f"In the last window: {'; '.join(parts) or 'nothing'}.{late} "
         f"From {found.labelled:,} labelled of {found.rows:,} matured answers."
     )
 
@@ -95,20 +92,18 @@ def traffic_words(changes: Sequence[Traffic]) -> str:
     """Who ends with which share, and how it came to that."""
     if not changes:
         return "No traffic."
-    ways = []
-    for name in dict.fromkeys(v for change in changes for v in change.split):
-        shares = [f"{s * 100:g} %" for s in _distinct([change.split.get(name, 0.0) for change in changes])]
-        ways.append(f"{name} {' → '.join(shares)}")
-    last = listed([f"{v} {s * 100:g} %" for v, s in changes[-1].split.items()])
-    return f"At the end: {last}. Share over time: {'; '.join(ways)}. Dashed: a copy of every request."
+    first, *later = dict.fromkeys(version for change in changes for version in change.split)
+    ways = [f"{version} in steps of {listed(_rise(changes, version))} %" for version in later]
+    last = listed([f"{version} answers {share * 100:g} %" for version, share in changes[-1].split.items()])
+    copied = list(dict.fromkeys(version for change in changes for version in change.mirrors))
+    came = f"; then came {', then '.join(ways)}" if ways else ""
+    return f"At the end {last} of the requests. {first} began with all of them{came}. Copies went to {listed(copied)}."
 
 
-def _distinct(values: Iterable[float]) -> list[float]:
-    found: list[float] = []
-    for value in values:
-        if not found or found[-1] != value:
-            found.append(value)
-    return found
+def _rise(changes: Sequence[Traffic], version: str) -> list[str]:
+    """The shares in % that a version was raised to, up to its highest."""
+    shares = list(dict.fromkeys(change.split.get(version, 0.0) for change in changes))
+    return [f"{share * 100:g}" for share in shares[: shares.index(max(shares)) + 1] if share]
 
 
 def confidence_words(release: Release) -> str:
