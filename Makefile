@@ -6,7 +6,7 @@ UV := $(VENV)/bin/uv
 RUN := $(VENV)/bin
 # steps are processes of their own: without their bytecode each would compile its imports again
 unexport PYTHONDONTWRITEBYTECODE
-PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+PYTHON ?= $(shell bash .ci/find-python)
 
 .PHONY: help setup demo test lint bench soak golden clean
 

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from demo.report.facts import Json, Moment, moment
-from tidegate.evaluate.gate import GATE_REASONS
 from tidegate.journal.events import Event
 from tidegate.journal.fold import run_name
-from tidegate.reasons import REASONS
+from tidegate.reasons import GATE_REASONS, REASONS
 
 OUTCOMES = ("register.candidate", "register.unchanged", "register.refused", "evaluate.refused", "validate.refused")
 

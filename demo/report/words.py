@@ -55,7 +55,8 @@ def gate_words(runs: Sequence[Run]) -> str:
     words = {"evaluate.refused": "refused by the model gate", "validate.refused": "refused by the data gate"}
     parts = [f"{count} {words.get(kind, kind)}" for kind, count in refused.most_common()]
     passed = [run.version for run in runs if run.passed]
-    return listed([*parts, f"{len(passed)} became candidates ({listed(passed)})"])
+    became = "became a candidate" if len(passed) == 1 else "became candidates"
+    return listed([*parts, f"{len(passed)} {became} ({listed(passed)})"])
 
 
 def release_sentence(release: Release) -> str:

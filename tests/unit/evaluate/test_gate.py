@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.evaluate.gate import Policy, gate
-from tidegate.reasons import GATE_REASONS
 from tidegate.evaluate.metrics import roc_auc
+from tidegate.reasons import GATE_REASONS
 
 POLICY = Policy("log_loss", 0.002)
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tidegate.errors import UserError
+from tidegate.reasons import TRIGGER_REASONS
 from tidegate.spec import TriggersSpec, load_model
 from tidegate.trigger.events import read_events
-from tidegate.reasons import TRIGGER_REASONS
 from tidegate.trigger.policy import check_triggers
 from tidegate.trigger.replay import replay
 
