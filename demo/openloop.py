@@ -162,6 +162,11 @@ class OpenLoop:
             self._paused = None
             self._schedule()
 
+    def drop(self) -> None:
+        """Forget what is waiting: it is not sent; what is in flight goes on."""
+        self._waiting.clear()
+        self._changed.set()
+
     def results(self) -> Results:
         """Counts and latencies so far."""
         latencies = sorted(self._latencies)

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import httpx
@@ -58,6 +59,8 @@ class Tally:
     labels: int = 0
     stood_still: float = 0.0
     seconds: float = 0.0
+    pauses: list[tuple[float, float]] = field(default_factory=list)
+    """Wall times (seconds since the epoch) between which the replay stood still."""
 
     @property
     def failed(self) -> int:
@@ -93,23 +96,30 @@ class Replay:
         )
         self._ids: dict[int, str] = {}
         self._told = 0
+        self._ended = False
         self._by_label = sorted(range(len(questions)), key=lambda i: (questions[i].label_time, i))
 
     async def run(self) -> Tally:
         """Send everything; returns the tally when the last answer and label is through."""
         self._loop = OpenLoop(self._host, self._port, self._take)
         started = time.monotonic()
-        schedule = ((number / self.rate, "/predict", body_of(q)) for number, q in enumerate(self.questions))
+        asked = takewhile(lambda _: not self._ended, enumerate(self.questions))
+        schedule = ((number / self.rate, "/predict", body_of(q)) for number, q in asked)
         sending = asyncio.create_task(self._loop.run(schedule))
         while not sending.done():
             await asyncio.sleep(HERALD)
             await self._announce(self._reached())
         await sending
-        await self._announce(self.questions[-1].at)
+        await self._announce(self._reached())
         self._loop.close()
         self.tally.sent, self.tally.seconds = self._loop.sent, time.monotonic() - started
         await self._control.aclose()
         return self.tally
+
+    def end(self) -> None:
+        """Send nothing more: `run` returns when what was sent is answered."""
+        self._ended = True
+        self._loop.drop()
 
     def _take(self, answer: Answer) -> None:
         tally = self.tally
@@ -131,10 +141,11 @@ class Replay:
         if now <= 0 or not await self._busy(now):
             return
         self._loop.pause()
-        stopped = time.monotonic()
-        while await self._busy(self._reached()):
+        stopped = time.time()
+        while not self._ended and await self._busy(self._reached()):
             await asyncio.sleep(HERALD)
-        self.tally.stood_still += time.monotonic() - stopped
+        self.tally.pauses.append((stopped, time.time()))
+        self.tally.stood_still += self.tally.pauses[-1][1] - stopped
         self._loop.resume()
 
     async def _busy(self, now: float) -> bool:

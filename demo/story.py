@@ -83,11 +83,14 @@ def play(setting: Setting, console: Console) -> Played:
     """Train v1, serve it, send the traffic, stop; raises SystemExit with the output when a command fails."""
     played = Played(setting)
     with _timed(played, "first version", console):
-        _command("run", str(setting.model), "--until", setting.since.isoformat(), "--state", str(setting.state))
+        command("run", str(setting.model), "--until", setting.since.isoformat(), "--state", str(setting.state))
     with _timed(played, "traffic prepared", console):
         asked = share_of(list(questions(load_traffic(setting.since, setting.until))), setting.share, setting.seed)
-    with _timed(played, "gateway, service and controller started", console), _up(setting) as gateway:
-        _serving(gateway)
+    with (
+        _timed(played, "gateway, service and controller started", console),
+        up(setting.model, setting.state) as gateway,
+    ):
+        serving(gateway)
         started = time.monotonic()
         with _progress(console, asked, played) as watch:
             replay = Replay(asked, gateway, token(setting.state), setting.rate, watch)
@@ -97,7 +100,7 @@ def play(setting: Setting, console: Console) -> Played:
     played.events = open_journal(setting.state).read(load_model(setting.model).name)
     played.rows = rows_in_log(setting.state)
     with _timed(played, "journal replayed", console):
-        played.replayed = _command("replay", "--state", str(setting.state))
+        played.replayed = command("replay", "--state", str(setting.state))
     return played
 
 
@@ -118,10 +121,10 @@ class Sabotage:
     def working(self, state: ModelState) -> bool:
         """Start when a challenger has its share of the traffic; whether the run is at work."""
         if self._process is None and self._is_time(state):
-            command = (*TIDEGATE, "run", str(self._setting.sabotaged), "--state", str(self._setting.state), "--json")
+            words = (*TIDEGATE, "run", str(self._setting.sabotaged), "--state", str(self._setting.state), "--json")
             until = ("--until", iso(state.time))
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
-                (*command, *until), cwd=ROOT, stdout=subprocess.DEVNULL
+                (*words, *until), cwd=ROOT, stdout=subprocess.DEVNULL
             )
         return self._process is not None and self._process.poll() is None
 
@@ -177,7 +180,8 @@ def _timed(played: Played, part: str, console: Console) -> Iterator[None]:
     console.print(f"{part}: {played.seconds[part]:.1f} s", highlight=False)
 
 
-def _command(*words: str) -> str:
+def command(*words: str) -> str:
+    """Run ``tidegate`` with these words; returns what it printed, raises SystemExit with it when it fails."""
     done = subprocess.run((*TIDEGATE, *words), cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"tidegate {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -185,9 +189,9 @@ def _command(*words: str) -> str:
 
 
 @contextmanager
-def _up(setting: Setting) -> Iterator[str]:
+def up(model: Path, state: Path) -> Iterator[str]:
     """``tidegate up`` while the block runs; yields the gateway's address."""
-    words = ("up", str(setting.model), "--state", str(setting.state), "--port", "0", "--clock", "events", "--json")
+    words = ("up", str(model), "--state", str(state), "--port", "0", "--clock", "events", "--json")
     process = subprocess.Popen((*TIDEGATE, *words), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         yield _ready(process.stdout)
@@ -203,7 +207,7 @@ def _ready(output: IO[str] | None) -> str:
     return str(json.loads(line)["gateway"])
 
 
-def _serving(gateway: str) -> None:
+def serving(gateway: str) -> None:
     """Wait until the first version answers."""
     import httpx
 

@@ -42,3 +42,10 @@ def demo_report(tmp_path_factory) -> PlayedDemo:
     )
     claims = json.loads(report.with_suffix(".json").read_text()) if report.exists() else []
     return PlayedDemo(done.returncode, done.stdout + done.stderr, report, folder / "state", claims)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line at the end where browser tests were skipped."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if any("no chromium" in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line("browser tests were skipped: no chromium or google-chrome on PATH")

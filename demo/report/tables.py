@@ -16,6 +16,8 @@ from demo.story import Played
 from tidegate.journal.fold import ModelState
 from tidegate.journal.views import iso
 
+CHECK = ("estimate", "lower", "upper", "margin", "block_lower", "block_upper")
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -74,7 +76,7 @@ def quality_table(found: Quality) -> Table:
     rows = []
     for at in range((size - 1) % 7, size, 7):
         time, share = found.late[at]
-        cells = [Cell(day_time(time), "head"), number(100 * share, ".1f")]
+        cells = [Cell(day_time(time), "name"), number(100 * share, ".1f")]
         for name in names:
             brier, auc = found.brier[name][at], found.roc_auc[name][at]
             cells += [number(brier.labels, ",d"), number(brier.value, ".4f"), number(auc.value, ".4f")]
@@ -103,10 +105,20 @@ def checks_table(release: Release) -> Table:
     for panel in panels(release):
         last = panel.looks[-1]
         check = last.checks[panel.metric]
-        figures = [number(check[name], "+.4f") for name in ("estimate", "lower", "upper", "margin", "block_upper")]
+        figures = [number(check[name], "+.4f") for name in CHECK]
         at = Cell(day_time(last.at.time), "time")
         rows.append([Cell(f"{panel.metric} in {panel.place}", "head"), at, *figures, number(check["n"], ",d")])
-    columns = ("check", "last look", "estimate", "lower", "upper", "margin", "block limit", "observations")
+    columns = (
+        "check",
+        "last look",
+        "estimate",
+        "lower",
+        "upper",
+        "margin",
+        "block lower",
+        "block upper",
+        "observations",
+    )
     return Table(f"{release.name}: the last look at each place", columns, rows)
 
 

@@ -19,10 +19,14 @@ from tidegate.journal.events import Draft
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import Journal, open_journal
 from tidegate.orchestrators.base import Orchestrator, RunStatus
+from tidegate.orchestrators.package import parse_package
 from tidegate.reasons import GATE_REASONS
-from tidegate.spec import Model
+from tidegate.release.stages import check_spec
+from tidegate.spec import Model, read_yaml
 from tidegate.state import prepare
 from tidegate.train.settings import ParentFacts, RunSettings
+from tidegate.trigger.policy import check_triggers
+from tidegate.workload import load_workload
 
 OUTCOMES = ("register.candidate", "register.unchanged", "register.refused", "evaluate.refused", "validate.refused")
 """Journal kinds by which a run's last step says what came of it."""
@@ -60,6 +64,18 @@ def with_mode(model: Model, mode: str | None) -> Model:
         raise UserError("--mode", mode, "auto, stateless or stateful")
     training = model.spec.training.model_copy(update={"mode": mode})
     return model.model_copy(update={"spec": model.spec.model_copy(update={"training": training})})
+
+
+def check(model: Model) -> None:
+    """Ask, before anything is written, for what a Model file only names or a later step would refuse.
+
+    Raises UserError: the workload does not import, the package is none, a cron does not parse, a release cannot be.
+    """
+    load_workload(model.spec.workload)
+    package = model.spec.pipeline.package
+    parse_package(read_yaml(Path(package)), package)
+    check_triggers(model.spec.triggers)
+    check_spec(model.spec.release)
 
 
 def arguments(
@@ -128,10 +144,11 @@ def orchestrator_of(name: str, folder: Path) -> Orchestrator:
 
 def run_once(model: Model, folder: Path, until: str | None, orchestrator: str, quiet: bool) -> Result:
     """One run by hand, waited for; written to the journal like any other."""
-    folder = prepare(folder)
-    runner = orchestrator_of(model.spec.pipeline.orchestrator if orchestrator == "auto" else orchestrator, folder)
-    journal = open_journal(folder, create=True)
     moment = views.seconds(until, "--until") if until else time.time()
+    runner = orchestrator_of(model.spec.pipeline.orchestrator if orchestrator == "auto" else orchestrator, folder)
+    check(model)
+    folder = prepare(folder)
+    journal = open_journal(folder, create=True)
     started, run = time.monotonic(), _announce(model, journal, folder, moment)
     runner.submit(Path(model.spec.pipeline.package), run.arguments, run.name)
     with _progress(quiet) as show:

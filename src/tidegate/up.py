@@ -6,15 +6,16 @@ import asyncio
 import json
 import logging
 import signal
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate.controller.clock import ClockKind, EventClock, WallClock
-from tidegate.errors import PlatformError
+from tidegate.errors import PlatformError, UserError
 from tidegate.journal.store import open_journal
+from tidegate.runs import check
 from tidegate.spec import Model
 from tidegate.state import lock, prepare, token
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from tidegate.controller.loop import Controller
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, ready: Callable[[str], None]) -> None:
     """Start everything, call `ready` with the gateway's address, and stop everything in order at the end.
@@ -30,25 +33,60 @@ def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, r
     What a killed predecessor left running is adopted, so that traffic goes on while a controller is away.
     Raises UserError for a port in use, a state folder in use or one that cannot be written.
     """
+    check(model)
+    _check_port(state, port)
     state = prepare(state)
-    with lock(state):
+    with lock(state), _interruptible():
         _log_to(state / "controller.log")
         from tidegate.targets.local import LocalTarget
 
         control_port = _control_port(state)
         target = LocalTarget(state, model=model.name, port=port, clock=kind, control_port=control_port)
-        target.start()
         try:
+            target.start()
             controller, app = _compose(model, state, target, kind)
             with ThreadPoolExecutor(1, "controller") as pool:
                 looping = pool.submit(controller.run)
                 try:
                     asyncio.run(_serve(app, control_port, looping, lambda: ready(f"http://127.0.0.1:{target.port}")))
                 finally:
+                    _ignore_signals()
                     controller.stop()
                     looping.result()
         finally:
+            _ignore_signals()
             target.stop()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM interrupts like Ctrl-C, also while things start; both are what they were at the end."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    """While everything stops, a second Ctrl-C must not leave half of it running."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _check_port(state: Path, port: int) -> None:
+    """UserError when another one than this folder's own gateway listens on the port; nothing was written yet."""
+    from tidegate.targets.processes import Record, is_free
+
+    if port == 0 or is_free(port):
+        return
+    known = state / "target" / "processes.json"
+    if known.is_file() and any(p.role == "gateway" and p.port == port for p in Record(known).alive):
+        return
+    raise UserError(f"port {port}", "in use", "a port that nothing listens on")
 
 
 def _compose(model: Model, state: Path, target: object, kind: ClockKind) -> tuple[Controller, Starlette]:
@@ -72,7 +110,7 @@ async def _serve(app: Starlette, port: int, looping: Future[None], ready: Callab
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_config=None, access_log=False))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
     looping.add_done_callback(lambda _: setattr(server, "should_exit", True))
     serving = asyncio.create_task(server._serve())
@@ -86,13 +124,13 @@ async def _serve(app: Starlette, port: int, looping: Future[None], ready: Callab
 
 
 def _control_port(state: Path) -> int:
-    """The control server's port: the one that a gateway left running knows, else a free one."""
+    """The control server's port: the one that a gateway left running knows, where it is still free."""
+    from tidegate.targets.processes import free_port, is_free
+
     path = state / "target" / "control.json"
-    if path.is_file():
-        return int(json.loads(path.read_text())["port"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    if path.is_file() and is_free(port := int(json.loads(path.read_text())["port"])):
+        return port
+    port = free_port()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"port": port}))
     return port

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -25,43 +26,19 @@ PLOTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => (
     traces: plot.data.map(t => ({meta: t.meta, name: t.name, x: t.x, y: t.y, text: t.text, fill: t.fillcolor})),
 }))"""
 
-
-# TO BE REPLACED by the session fixture `demo_report` of tests/conftest.py, which runs a short demo.
-@pytest.fixture(scope="session")
-def demo_report(tmp_path_factory):
-    import sys
-    from collections import Counter
-    from datetime import UTC, datetime
-    from pathlib import Path
-
-    state = Path("/tmp/demo_state")  # noqa: S108 - until the fixture is there
-    if not (state / "journal.db").is_file():
-        pytest.skip("no recorded demo")
-    sys.path.insert(0, str(Path(__file__).parents[2]))
-    from demo.check import check
-    from demo.replay import Tally
-    from demo.report import write_report
-    from demo.story import Played, Setting, rows_in_log
-
-    setting = Setting(
-        model=Path("k8s/models/flight-delay.yaml"), sabotaged=Path("demo/sabotaged.yaml"), state=state,
-        since=datetime(2013, 7, 1, 4, tzinfo=UTC), until=datetime(2013, 11, 1, 4, tzinfo=UTC),
-        share=0.5, seed=13, rate=500.0,
-    )  # fmt: skip
-    rows = rows_in_log(state)
-    tally = Tally(rows, rows, Counter({200: rows}), [0.004], labels=rows, stood_still=1.0, seconds=2.0)
-    events = open_journal(state).read("flight-delay")
-    played = Played(setting, tally, {"replay": 2.0}, events, rows, f"reproduced {len(events)} events")
-    claims = check(played)
-    report = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(played, claims, report)
-    return SimpleNamespace(report=report, state=state, claims=[claim.__dict__ for claim in claims])
+SETTLED = """width => {
+    const text = getComputedStyle(document.documentElement).getPropertyValue('--text').trim();
+    return innerWidth === width && [...document.querySelectorAll('.js-plotly-plot')].every(
+        plot => plot.layout.font.color === text && Math.abs(plot._fullLayout.width - plot.clientWidth) < 1);
+}"""
 
 
 @pytest.fixture(scope="session")
 def browser():
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
+        if os.environ.get("TIDEGATE_BROWSER") == "required":
+            pytest.fail("no chromium or google-chrome on PATH, and TIDEGATE_BROWSER=required")
         pytest.skip("no chromium or google-chrome on PATH")
     from playwright.sync_api import sync_playwright
 
@@ -85,11 +62,17 @@ def seen(browser, demo_report):
     page.close()
 
 
+def look(page, scheme, width=1200):
+    """What the plots are like in a colour scheme, once they follow it and the width."""
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_function(SETTLED, arg=width)
+    return page.evaluate(PLOTS)
+
+
 @pytest.fixture
 def plots(seen):
-    seen.page.emulate_media(color_scheme="light")
-    seen.page.set_viewport_size({"width": 1200, "height": 900})
-    return seen.page.evaluate(PLOTS)
+    return look(seen.page, "light")
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +127,7 @@ def test_a_promoted_version_ends_with_all_of_the_traffic(plots, events):
     lines = {t["meta"]["version"]: t["y"] for t in plot(plots, "traffic")["traces"] if "version" in t["meta"]}
     for event in promotions:
         assert max(lines[challenger(event)]) == 1.0
-    if events[-1].seq and not of_kind(events, "release.rolled_back"):
+    if not of_kind(events, "release.rolled_back"):
         assert f"{challenger(promotions[-1])} answers" in plot(plots, "traffic")["caption"]
 
 
@@ -221,20 +204,16 @@ def test_the_table_of_runs_says_why(seen, events):
 
 
 def test_the_colours_follow_the_reader(seen, plots):
-    seen.page.emulate_media(color_scheme="dark")
-    dark = seen.page.evaluate(PLOTS)
+    dark = look(seen.page, "dark")
     assert {one["text"] for one in dark}.isdisjoint({one["text"] for one in plots})
     for one in [*plots, *dark]:
         assert "var(" not in json.dumps(one)
 
 
 def test_nothing_is_cut_off_on_a_narrow_screen(seen):
-    seen.page.set_viewport_size({"width": 400, "height": 800})
-    seen.page.wait_for_function(
-        "() => [...document.querySelectorAll('.js-plotly-plot')].every(p => p._fullLayout.width <= 400)"
-    )
+    narrow = look(seen.page, "light", width=400)
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 400
-    assert all(one["width"] <= one["room"] for one in seen.page.evaluate(PLOTS))
+    assert all(one["width"] <= one["room"] for one in narrow)
 
 
 def test_a_screen_reader_finds_its_way(seen):
@@ -244,7 +223,7 @@ def test_a_screen_reader_finds_its_way(seen):
     assert page.locator("figure").count() == page.locator("figure > figcaption").count()
     for region in page.locator(".scroll, figure, .plot").all():
         label = region.get_attribute("aria-labelledby")
-        assert region.get_attribute("aria-label") or page.locator(f"[id='{label}']").inner_text(timeout=1000)
+        assert region.get_attribute("aria-label") or page.locator(f"[id='{label}']").text_content(timeout=1000)
     assert page.evaluate("[...document.querySelectorAll('.scroll')].every(r => r.tabIndex === 0)")
 
 

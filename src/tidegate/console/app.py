@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from starlette.applications import Starlette
@@ -17,9 +17,14 @@ from starlette.routing import Route
 
 from tidegate.controller.clock import Clock, EventClock
 from tidegate.errors import UserError
+from tidegate.monitor.labels import BodyTooLargeError
 
 LARGEST_BODY = 4 * 2**20
 """Bytes of a labels body; larger ones are refused with 413."""
+
+
+YEAR_10000 = 253402300800.0
+"""Seconds since the epoch; a clock beyond it was announced in another unit."""
 
 
 class Loop(Protocol):
@@ -47,6 +52,8 @@ def create_app(loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[
             return _refuse(413, f"body over {LARGEST_BODY} bytes")
         try:
             return JSONResponse(dict(take_labels(body)))
+        except BodyTooLargeError as error:
+            return _refuse(413, str(error))
         except UserError as error:
             return _refuse(400, str(error))
 
@@ -78,7 +85,7 @@ def create_app(loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[
 
 
 class _Now(msgspec.Struct):
-    now: float
+    now: Annotated[float, msgspec.Meta(ge=0, lt=YEAR_10000)]
 
 
 async def _body(request: Request) -> bytes | None:

@@ -14,15 +14,16 @@ from typing import Any, Protocol
 
 from tidegate import runs
 from tidegate.controller.clock import Clock
-from tidegate.controller.feed import Feed
+from tidegate.controller.feed import DAY, Feed
 from tidegate.controller.reconcile import Ended, Ledger, Seen, command, reconcile, wanted_plan
 from tidegate.errors import Conflict, PlatformError
 from tidegate.journal import views
-from tidegate.journal.events import Draft
+from tidegate.journal.events import Draft, canonical
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import Journal, verify
 from tidegate.orchestrators.base import Orchestrator
 from tidegate.release.plan import Plan
+from tidegate.release.stages import ENDED
 from tidegate.spec import Model
 from tidegate.targets.base import Observed, Target
 
@@ -32,6 +33,8 @@ TURN = 0.1
 """Seconds of wall time between two turns."""
 EVERY = {"events": 4 * 3600.0, "wall": 60.0}
 """Event seconds between two moments at which triggers and the judge look."""
+AT_ONCE = 24
+"""Moments looked at in one turn, so that a turn stays short; the rest follows in the next."""
 
 
 class MarkedTarget(Target, Protocol):
@@ -55,7 +58,9 @@ class Controller:
         self.looked = self.state.time
         self._stop = threading.Event()
         self._applying = ""
-        feed.rebuild(self.looked)
+        self._submitted: set[str] = set()
+        # what the policy was told of: others may have written later times since
+        feed.rebuild((self.state.trigger or {}).get("last_tick") or 0.0)
 
     # --- what the control server asks ---------------------------------------------------------------------------------
 
@@ -91,19 +96,27 @@ class Controller:
     def turn(self) -> None:
         """See, decide, write, make it so."""
         self._catch_up()
+        self.looked = max(self.looked, self.state.time)
         watermark = min(self.clock.now(), self.target.mark(self.clock.now()))
         self.feed.read()
-        self._decide(Seen(max(self.looked, self.state.time), ended=self._ended()))
+        self._decide(Seen(self.looked, ended=self._ended()))
         self._make_it_so()
         for now in self._moments(watermark):
             self._look(now)
             self._make_it_so()
 
     def _moments(self, watermark: float) -> list[float]:
-        """The moments of event time to look at, up to `watermark`; every one is looked at, however late the turn."""
+        """The moments of event time to look at, up to `watermark`, oldest first.
+
+        Under the event clock every one is looked at, however late the turn, so that a replay decides the same again.
+        Under the wall clock what was slept through is past: the newest moment counts, and the newest midnight.
+        """
         every = EVERY[self.clock.kind]
+        if self.clock.kind == "wall":
+            newest = {watermark // every * every, watermark // DAY * DAY}
+            return sorted(moment for moment in newest if moment > self.looked)
         first = int(self.looked // every) + 1
-        return [n * every for n in range(first, int(watermark // every) + 1)][:24]
+        return [n * every for n in range(first, min(first + AT_ONCE, int(watermark // every) + 1))]
 
     def _look(self, now: float) -> None:
         evidence, events = self.feed.look(now, self.state.release, self.state.champion)
@@ -123,8 +136,9 @@ class Controller:
         for run in self.state.running:
             if run.arguments is None:
                 continue
-            # whoever announced it may have died before it was submitted; a second submit is the first one's run
-            self.orchestrator.submit(Path(self.model.spec.pipeline.package), run.arguments, run.name)
+            if run.name not in self._submitted:
+                # whoever announced it may have died before it was submitted; a second submit is the first one's run
+                self._hand_over(run.name, run.arguments)
             if ended := runs.ended(self.orchestrator, self.journal, self.model.name, run.name):
                 found.append(ended)
         return found
@@ -146,15 +160,23 @@ class Controller:
 
     def _submit(self, name: str, causes: tuple[str, ...], until: float) -> None:
         arguments = runs.arguments(self.model, self.state, self.folder, until, name, causes)
-        self.orchestrator.submit(Path(self.model.spec.pipeline.package), arguments, name)
+        self._hand_over(name, arguments)
         data = {"run": name, "causes": causes, "by": "trigger", "arguments": arguments}
         self._append([Draft("trigger.started", max(until, self.looked), data)])
+
+    def _hand_over(self, name: str, arguments: Mapping[str, str]) -> None:
+        self.orchestrator.submit(Path(self.model.spec.pipeline.package), arguments, name)
+        self._submitted.add(name)
 
     def _apply(self) -> None:
         plan = wanted_plan(self.model, self.state)
         if plan is None:
             return
-        if matches(plan, self.target.observe()):
+        observed = self.target.observe()
+        if matches(plan, observed):
+            # a controller that died between the change and its note leaves the note to the next one
+            if canonical(traffic_of(observed)) != canonical(self.state.traffic):
+                self._note_traffic(observed)
             return
         self._applying = f"traffic of {plan.release or plan.model}"
         try:
@@ -167,18 +189,30 @@ class Controller:
         self._note_traffic(self.target.observe())
 
     def _note_traffic(self, observed: Observed) -> None:
-        data = {"release": observed.release, "split": observed.split, "mirrors": observed.mirrors}
-        self._append([Draft("serve.traffic", max(self.looked, self.state.time), data)])
+        self._append([Draft("serve.traffic", max(self.looked, self.state.time), traffic_of(observed))])
 
     def _challenger_failed(self, plan: Plan, error: str) -> None:
         """A version that does not start: the challenger's failure is its verdict, the champion's is our trouble."""
         logger.error("plan not applied: %s", error)
-        if not plan.release:
+        if not self._is_its_fault(plan):
             raise PlatformError(error)
         ledger = Ledger(self.state, self.model.name)
         order = {"command": "challenger_failed", "reason": error}
         command(ledger, order, max(self.looked, self.state.time))
         self._append(ledger.drafts)
+
+    def _is_its_fault(self, plan: Plan) -> bool:
+        """Whether the challenger of the release is the one version that does not run."""
+        ready = {(running.version, running.digest) for running in self.target.observe().running if running.ready}
+        missing = {(b.version, b.digest) for b in plan.backends} - ready
+        if self.state.release is None or self.state.release["state"] in ENDED:
+            return False
+        return missing == {(version["name"], version["digest"]) for version in self.state.release["challengers"]}
+
+
+def traffic_of(observed: Observed) -> dict[str, Any]:
+    """How traffic goes, as the data of a serve.traffic event."""
+    return {"release": observed.release, "split": observed.split, "mirrors": observed.mirrors}
 
 
 def matches(plan: Plan, observed: Observed) -> bool:

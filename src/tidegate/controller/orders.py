@@ -14,6 +14,7 @@ from tidegate.errors import Conflict, Refused, UserError
 from tidegate.journal import views
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import Journal, open_journal
+from tidegate.release.stages import ENDED
 
 Json = Mapping[str, Any]
 
@@ -66,6 +67,8 @@ def start(folder: Path, version: str, by: str, reason: str) -> dict[str, Any]:
         digest = _digest(ledger.state, version)
         if digest in ledger.state.quarantined:
             raise Refused(f"{version} is in quarantine ({ledger.state.quarantined[digest]}); unquarantine it first")
+        if serving := _place_of(ledger.state, digest):
+            raise Refused(f"{version} {serving}")
         if digest not in ledger.state.waiting:
             ledger.write("release.requested", now, {"digest": digest, "version": version, "by": by, "reason": reason})
 
@@ -89,6 +92,16 @@ def _digest(state: ModelState, version: str) -> str:
         if version in (data["version"], digest):
             return digest
     raise UserError("version", version, f"one of {', '.join(d['version'] for d in state.versions.values()) or 'none'}")
+
+
+def _place_of(state: ModelState, digest: str) -> str:
+    """Where a version is already that asks to be released; empty when it may be."""
+    release = state.release
+    if state.champion is not None and state.champion.digest == digest:
+        return "is the champion already"
+    if release and release["state"] not in ENDED and digest in [c["digest"] for c in release["challengers"]]:
+        return f"is in release {release['name']} already"
+    return ""
 
 
 def _append(folder: Path, write: Callable[[Ledger, float], None]) -> dict[str, Any]:

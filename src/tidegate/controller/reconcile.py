@@ -7,7 +7,8 @@ Rules, in this order, at one moment of event time:
 3. Without a champion the newest candidate serves at once. Otherwise, when no release is open, the newest waiting
    candidate is released and older ones end superseded. A release in its watch counts as ended.
 4. The open release takes one step on its evidence.
-5. The trigger policy sees whether a release is open, then every other event of the moment.
+5. The trigger policy sees whether a release is open, its watch included (a run would be trained on from a champion
+   that may still be rolled back), then every other event of the moment.
 
 What must then be true on the target and the orchestrator follows from the state alone (`wanted_plan`, `Run.arguments`).
 """
@@ -74,8 +75,10 @@ def reconcile(model: Model, state: ModelState, seen: Seen) -> list[Draft]:
     for ended in seen.ended:
         finish_run(ledger, ended, seen.now)
     _tell_of_runs(ledger, model.spec, seen.now)
+    looked_at = _release_name(ledger.state)
     _place_candidates(ledger, model, seen.now)
-    if seen.evidence is not None and _is_open(ledger.state):
+    # a release that was opened just now has no evidence yet: what was seen is that of the one before
+    if seen.evidence is not None and _is_open(ledger.state) and _release_name(ledger.state) == looked_at:
         _step_release(ledger, seen.evidence, seen.now)
         _place_candidates(ledger, model, seen.now)
     _tell_policy(ledger, model.spec, seen)
@@ -122,16 +125,26 @@ def _is_open(state: ModelState) -> bool:
     return state.release is not None and state.release["state"] not in ENDED
 
 
+def _release_name(state: ModelState) -> str:
+    return str(state.release["name"]) if state.release else ""
+
+
 def _gathers(state: ModelState) -> bool:
     """Whether a release is open and not in its watch: no other can start now."""
     return _is_open(state) and state.release is not None and state.release["state"] != "watch"
 
 
+def _serves(state: ModelState, digest: str) -> bool:
+    return state.champion is not None and state.champion.digest == digest
+
+
 def _place_candidates(ledger: Ledger, model: Model, now: float) -> None:
     """Release the newest waiting candidate where there is room; older ones end superseded."""
-    for digest in ledger.state.waiting:
+    for digest in dict.fromkeys(ledger.state.waiting):
         if digest in ledger.state.quarantined:
             ledger.write("release.superseded", now, {"digest": digest, "reason": "quarantined"})
+        elif _serves(ledger.state, digest):
+            ledger.write("release.superseded", now, {"digest": digest, "reason": "serves"})
     if not ledger.state.waiting or _gathers(ledger.state):
         return
     *older, newest = ledger.state.waiting
@@ -216,12 +229,19 @@ def command(ledger: Ledger, order: Json, now: float, evidence: Json | None = Non
 
 
 def _tell_policy(ledger: Ledger, spec: ModelSpec, seen: Seen) -> None:
-    is_open = _gathers(ledger.state)
+    is_open = _is_open(ledger.state)
     if bool((ledger.state.trigger or {}).get("release_open", False)) != is_open:
-        promoted = not is_open and ledger.state.champion != ledger.before.champion
-        decide(ledger, spec, {"kind": "release", "time": seen.now, "open": is_open, "promoted": promoted})
+        told = {"kind": "release", "time": seen.now, "open": is_open, "promoted": _promoted(ledger.state)}
+        decide(ledger, spec, told)
     for event in seen.events:
         decide(ledger, spec, event)
+
+
+def _promoted(state: ModelState) -> bool:
+    """Whether the newest release has ended, and the champion is another one than when causes were first gathered."""
+    if _is_open(state) or state.release is None or state.champion is None:
+        return False
+    return bool(state.champion.since >= state.release["opened"])
 
 
 def wanted_plan(model: Model, state: ModelState) -> Plan | None:

@@ -84,7 +84,7 @@ def event_of_command(release: Release, order: Command) -> Event:
         case Resume(by=by):
             return Event("resume", release.reason, release.sentence, by)
         case EndWatch():
-            return Event("end_watch", "watched", REASONS["watched"])
+            return Event("end_watch", "watch_ended", REASONS["watch_ended"])
         case ChallengerFailed(reason=why):
             return Event("failed", "not_ready", f"{REASONS['not_ready']}: {why}")
         case Approve(by=by, reason=why):
