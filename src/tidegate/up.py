@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,8 @@ def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, r
                 finally:
                     _ignore_signals()
                     controller.stop()
+                    wait([looping])
+                    _stop_runs(state, controller)
                     looping.result()
         finally:
             _ignore_signals()
@@ -69,6 +71,15 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop_runs(state: Path, controller: Controller) -> None:
+    """End the runs that the controller started; a person's own run in another terminal goes on."""
+    from tidegate.orchestrators.local import LocalOrchestrator
+
+    for run in controller.state.running:
+        if run.by == "trigger":
+            LocalOrchestrator(state).stop(run.name)
 
 
 def _ignore_signals() -> None:

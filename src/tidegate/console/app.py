@@ -52,10 +52,8 @@ def create_app(loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[
             return _refuse(413, f"body over {LARGEST_BODY} bytes")
         try:
             return JSONResponse(dict(take_labels(body)))
-        except BodyTooLargeError as error:
-            return _refuse(413, str(error))
         except UserError as error:
-            return _refuse(400, str(error))
+            return _refuse(413 if isinstance(error, BodyTooLargeError) else 400, str(error))
 
     async def announce(request: Request) -> JSONResponse:
         if not allowed(request):

@@ -9,7 +9,7 @@ import json
 import math
 import threading
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ DAY = 86400.0
 REFERENCE = 14 * DAY
 """How long a version's own rows, from its first one on, are what later ones are compared with: it never saw them."""
 Json = Mapping[str, Any]
+Look = tuple[float, float]
+"""(wall time at which it was written, watermark) of a recorded look."""
 
 
 class VersionRows:
@@ -66,17 +68,37 @@ class ReleaseEvidence:
         self.name = release["name"]
         self._champion, self._challenger = release["champion"]["name"], release["challengers"][0]["name"]
         self._fold = EvidenceFold(policy_of(ReleaseSpec.model_validate(release["spec"])))
+        self._requests: set[str] = set()
 
-    def add(self, predictions: list[Prediction], labels: list[Label]) -> None:
-        """Take rows and labels in, in any order."""
+    def add(self, predictions: Sequence[Prediction], labels: Iterable[Label]) -> None:
+        """Take rows in, in any order, and the labels of their requests; labels of others are let go."""
         if predictions:
+            self._requests.update(prediction.request_id for prediction in predictions)
             self._fold.add(rows_from_predictions(predictions, self.name, self._champion, self._challenger))
-        if labels:
-            self._fold.label(labels_of(labels))
+        if own := [label for label in labels if label.request_id in self._requests]:
+            self._fold.label(labels_of(own))
 
     def at(self, watermark: float) -> Json:
         """The evidence up to `watermark`, as JSON."""
         return self._fold.advance(watermark).to_json()
+
+    def again(self, labels: deque[Label], looks: Iterable[Look]) -> Iterator[Json]:
+        """The evidence of recorded looks, in the same steps, each with the labels that had come by then.
+
+        `labels`, in the order in which they came, are taken off as they are used.
+        """
+        for wall, watermark in looks:
+            come = []
+            while labels and labels[0].wall <= wall:
+                come.append(labels.popleft())
+            self.add((), come)
+            yield self.at(watermark)
+
+
+def looks_of(events: Iterable[Event], name: str) -> list[Look]:
+    """The recorded looks at a release, oldest first."""
+    looks = [event for event in events if event.data.get("evidence") and event.data["release"]["name"] == name]
+    return [(event.wall, event.data["evidence"]["watermark"]) for event in looks]
 
 
 class Feed:
@@ -117,10 +139,20 @@ class Feed:
                 if prediction.release:
                     self._rows_of[prediction.release].append(prediction)
 
-    def rebuild(self, now: float) -> None:
-        """Read everything and let it pass up to `now` without telling anybody: those looks were journaled."""
+    def rebuild(self, now: float, release: Json | None, looks: Sequence[Look]) -> None:
+        """Read everything and let it pass up to `now` without telling anybody: that was journaled.
+
+        `looks` are those at `release`: its evidence goes on from the last one as if nothing had happened, to the bit.
+        """
         self.read()
         self._take(self._join.rows(now).matured)
+        if release is None or not looks:
+            return
+        self._release, labels = ReleaseEvidence(release), deque(self._new_labels)
+        self._release.add(self._rows_of.pop(release["name"], []), ())
+        for _ in self._release.again(labels, looks):
+            pass
+        self._new_labels = list(labels)
 
     def look(self, now: float, release: Json | None, champion: Served | None) -> tuple[Json | None, list[Json]]:
         """What is to be seen at event time `now`: the open release's evidence, events for the trigger policy."""
@@ -145,7 +177,9 @@ class Feed:
         if self._release is None or self._release.name != release["name"]:
             self._release = ReleaseEvidence(release)
         self._release.add(self._rows_of.pop(release["name"], []), self._new_labels)
-        self._new_labels = []
+        # a label may come before its row is on disk
+        recent = now - self._spec.release.label_deadline.total_seconds()
+        self._new_labels = [x for x in self._new_labels if x.time > recent and not self._join.known(x.request_id)]
         return self._release.at(now)
 
     def _metric(self, now: float, champion: Served) -> list[Json]:
@@ -188,20 +222,20 @@ def recompute(folder: Path, events: Sequence[Event]) -> dict[str, int]:
     A look that had rows behind its watermark folded them in another order, so from there on only counts are compared.
     """
     store = folder / "observations"
-    labels = [r for r in SegmentReader(store / "labels").read() if isinstance(r, Label)]
+    labels = deque(r for r in SegmentReader(store / "labels").read() if isinstance(r, Label))
     rows: dict[str, list[Prediction]] = defaultdict(list)
     for record in SegmentReader(store / "predictions").read():
         if isinstance(record, Prediction) and record.release:
             rows[record.release].append(record)
-    release, looks = None, 0
-    for event in events:
-        if event.kind == "release.opened":
-            release = ReleaseEvidence(event.data["release"])
-            release.add(rows.pop(release.name, []), labels)
-        elif event.data.get("evidence") and release is not None:
-            looks += 1
-            _compare(event, release.at(event.data["evidence"]["watermark"]))
-    return {"evidence": looks}
+    compared = 0
+    for opened in (event for event in events if event.kind == "release.opened"):
+        release = ReleaseEvidence(opened.data["release"])
+        release.add(rows.pop(release.name, []), ())
+        looks = [e for e in events if e.data.get("evidence") and e.data["release"]["name"] == release.name]
+        for event, found in zip(looks, release.again(labels, looks_of(looks, release.name)), strict=True):
+            _compare(event, found)
+        compared += len(looks)
+    return {"evidence": compared}
 
 
 def _compare(event: Event, found: Json) -> None:

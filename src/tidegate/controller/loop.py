@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from tidegate import runs
 from tidegate.controller.clock import Clock
-from tidegate.controller.feed import DAY, Feed
+from tidegate.controller.feed import DAY, Feed, looks_of
 from tidegate.controller.reconcile import Ended, Ledger, Seen, command, reconcile, wanted_plan
 from tidegate.errors import Conflict, PlatformError
 from tidegate.journal import views
@@ -60,13 +60,15 @@ class Controller:
         self._applying = ""
         self._submitted: set[str] = set()
         # what the policy was told of: others may have written later times since
-        feed.rebuild((self.state.trigger or {}).get("last_tick") or 0.0)
+        told = (self.state.trigger or {}).get("last_tick") or 0.0
+        release = self.state.release
+        feed.rebuild(told, release, looks_of(events, release["name"]) if release else ())
 
     # --- what the control server asks ---------------------------------------------------------------------------------
 
     def busy(self) -> list[str]:
         """Runs in flight and start-ups: what a replay may stand still for."""
-        working = [f"run {run.name}" for run in self.state.running]
+        working = [f"run {run.name}" for run in self.state.running if not run.settled]
         return [*working, self._applying] if self._applying else working
 
     def status(self) -> Mapping[str, Any]:

@@ -101,10 +101,11 @@ def finish_run(ledger: Ledger, ended: Ended, now: float) -> None:
 
 
 def _tell_of_runs(ledger: Ledger, spec: ModelSpec, now: float) -> None:
-    """Runs that ended and that the policy was not told of, whoever started and finished them."""
+    """Runs whose outcome is known and that the policy was not told of, whoever started and finished them."""
     for run in ledger.state.runs.values():
-        if run.ok is not None and not run.told:
-            event = {"kind": "run_finished", "time": now, "run": run.name, "ok": run.ok, "rows": run.rows}
+        if (run.settled or run.ok is not None) and not run.told:
+            ok = run.settled or bool(run.ok)
+            event = {"kind": "run_finished", "time": now, "run": run.name, "ok": ok, "rows": run.rows}
             decide(ledger, spec, event)
 
 
@@ -147,8 +148,8 @@ def _place_candidates(ledger: Ledger, model: Model, now: float) -> None:
             ledger.write("release.superseded", now, {"digest": digest, "reason": "serves"})
     if not ledger.state.waiting or _gathers(ledger.state):
         return
-    *older, newest = ledger.state.waiting
-    for digest in older:
+    newest = ledger.state.waiting[-1]
+    for digest in dict.fromkeys(d for d in ledger.state.waiting if d != newest):
         ledger.write("release.superseded", now, {"digest": digest, "reason": "superseded", "by": newest})
     version = ledger.state.versions[newest]["version"]
     if ledger.state.champion is None:
@@ -157,6 +158,13 @@ def _place_candidates(ledger: Ledger, model: Model, now: float) -> None:
     if _is_open(ledger.state):
         command(ledger, {"command": "end_watch"}, now)
     ledger.write("release.opened", now, opening(ledger.state, model, newest, now))
+
+
+def placed(model: Model, state: ModelState, now: float) -> Draft | None:
+    """The next thing to write about the candidates that wait; None when nothing is to be. For replay."""
+    ledger = Ledger(state, model.name)
+    _place_candidates(ledger, model, now)
+    return ledger.drafts[0] if ledger.drafts else None
 
 
 def opening(state: ModelState, model: Model, digest: str, now: float) -> Json:

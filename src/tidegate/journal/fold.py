@@ -33,6 +33,8 @@ class Run:
     time: float
     by: str
     arguments: Json | None = None
+    settled: bool = False
+    """Its outcome is in the journal; what it still does (mirroring to MLflow) nobody waits for."""
     ok: bool | None = None
     rows: int = 0
     told: bool = False
@@ -89,7 +91,15 @@ def _model(state: ModelState, event: Event) -> ModelState:
 def _candidate(state: ModelState, event: Event) -> ModelState:
     digest = event.data["digest"]
     versions = {**state.versions, digest: {**event.data, "time": event.time, "seq": event.seq}}
-    return replace(state, versions=versions, waiting=(*state.waiting, digest))
+    return _settled(replace(state, versions=versions, waiting=(*state.waiting, digest)), event)
+
+
+def _settled(state: ModelState, event: Event) -> ModelState:
+    run = state.runs.get(event.data["run"])
+    if run is None:
+        return state
+    run = replace(run, settled=True, rows=event.data.get("rows", 0))
+    return replace(state, runs={**state.runs, run.name: run})
 
 
 def _superseded(state: ModelState, event: Event) -> ModelState:
@@ -174,6 +184,10 @@ def _traffic(state: ModelState, event: Event) -> ModelState:
 _CHANGES = {
     "serve.model": _model,
     "serve.traffic": _traffic,
+    "validate.refused": _settled,
+    "evaluate.refused": _settled,
+    "register.refused": _settled,
+    "register.unchanged": _settled,
     "register.candidate": _candidate,
     "release.first": _first,
     "release.superseded": _superseded,

@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import TamperedJournal
 from tidegate.journal.events import Event, canonical
 from tidegate.journal.fold import ModelState, apply
 from tidegate.journal.store import open_journal, verify
+
+if TYPE_CHECKING:
+    from tidegate.spec import Model
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,8 @@ def _same(what: str, recorded: object, recomputed: object) -> None:
 
 def _check_trigger(state: ModelState, event: Event) -> None:
     from tidegate.controller.reconcile import weigh
-    from tidegate.spec import ModelSpec
 
-    after, decision = weigh(ModelSpec.model_validate(state.spec), state.trigger, event.data["event"])
+    after, decision = weigh(_model(state).spec, state.trigger, event.data["event"])
     _same("the decision", event.data["decision"], decision)
     _same("the trigger state", event.data["state"], after)
 
@@ -119,18 +121,27 @@ def _check_command(state: ModelState, event: Event) -> None:
     _same("the actions", data["actions"], actions)
 
 
-def _check_opened(state: ModelState, event: Event) -> None:
-    from tidegate.controller.reconcile import opening
+def _check_placed(state: ModelState, event: Event) -> None:
+    from tidegate.controller.reconcile import placed
+
+    wanted = placed(_model(state), state, event.time)
+    _same("what becomes of the candidates", [event.kind, event.data], wanted and [wanted.kind, wanted.data])
+
+
+def _check_traffic(state: ModelState, event: Event) -> None:
+    from tidegate.controller.reconcile import wanted_plan
+
+    plan, data = wanted_plan(_model(state), state), event.data
+    shares = {version: round(share, 6) for version, share in data["split"]}
+    wanted = plan and [{v: round(share, 6) for v, share in plan.split}, sorted(plan.mirrors), plan.release]
+    _same("the traffic", [shares, sorted(data["mirrors"]), data["release"]], wanted)
+
+
+def _model(state: ModelState) -> Model:
     from tidegate.spec import parse_model
 
-    document = {
-        "apiVersion": "tidegate.dev/v1alpha1",
-        "kind": "Model",
-        "metadata": {"name": event.model},
-        "spec": state.spec,
-    }
-    digest = event.data["release"]["challengers"][0]["digest"]
-    _same("the release", event.data, opening(state, parse_model(document, event.model), digest, event.time))
+    named = {"kind": "Model", "metadata": {"name": state.model}, "spec": state.spec}
+    return parse_model({"apiVersion": "tidegate.dev/v1alpha1", **named}, state.model)
 
 
 def _check_gate(_state: ModelState, event: Event) -> None:
@@ -152,7 +163,10 @@ _CHECKS: Mapping[str, Callable[[ModelState, Event], None]] = {
     "release.rolled_back": _check_step,
     "release.ended": _check_step,
     "release.command": _check_command,
-    "release.opened": _check_opened,
+    "release.first": _check_placed,
+    "release.superseded": _check_placed,
+    "release.opened": _check_placed,
+    "serve.traffic": _check_traffic,
     "register.candidate": _check_gate,
     "evaluate.refused": _check_gate,
 }

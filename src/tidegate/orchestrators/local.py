@@ -8,11 +8,13 @@ no status and whose lock is free has died.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,6 +64,17 @@ class LocalOrchestrator:
             error = "the run's process ended without an end" if (folder / "started").exists() else "never started"
             return RunStatus(run, "running", steps) if locked else RunStatus(run, "failed", steps, error)
         return RunStatus(run, "failed" if end["error"] else "succeeded", steps, end["error"])
+
+    def stop(self, run: str) -> None:
+        """End a run that is at work, with every process of its; its status is then failed."""
+        import psutil
+
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [])[1:] == ["-m", "tidegate.orchestrators.local", str(self._folder(run))]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                with contextlib.suppress(psutil.Error):
+                    process.wait(10)
 
     def _folder(self, run: str) -> Path:
         return self._state / "runs" / run_id(run)

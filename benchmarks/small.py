@@ -1,0 +1,85 @@
+"""The smaller budgets: a run with nothing changed, the command line, replay, the label join, the judge."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import core
+from benchmarks.results import Budget, Result, say
+from demo.story import ROOT, TIDEGATE, command
+
+UNTIL = "2013-07-01T04:00Z"
+Line = tuple[str, str, Budget | None]
+
+
+def run() -> Result:
+    """Measure one after the other."""
+    figures: dict[str, object] = {}
+    with tempfile.TemporaryDirectory(prefix="tidegate-small-") as made:
+        lines = [*_runs(Path(made), figures), _help(figures), _replay(Path(made), figures)]
+    lines += [_join(figures), *_judge(figures)]
+    rows = [(what, got) for what, got, _ in lines]
+    budgets = [budget for _, _, budget in lines if budget]
+    return Result("small", "the smaller budgets", ("what", "measured"), rows, budgets, (), figures)
+
+
+def _runs(state: Path, figures: dict[str, object]) -> list[Line]:
+    say("small: a run, and the same run again")
+    words = ("run", str(core.MODEL), "--until", UNTIL, "--state", str(state))
+    first, second = (_timed(words), _timed(words))
+    figures["run_seconds"] = [first, second]
+    budget = Budget("a second run with nothing changed", "under 5 s", f"{second:.2f} s", second < 5)
+    return [("first run", f"{first:.1f} s", None), ("the same run again", f"{second:.2f} s", budget)]
+
+
+def _help(figures: dict[str, object]) -> Line:
+    say("small: --help")
+    spent = statistics.median(_timed(("--help",)) for _ in range(7))
+    figures["help_seconds"] = spent
+    budget = Budget("tidegate --help", "under 0.5 s", f"{spent:.2f} s", spent < 0.5)
+    return "tidegate --help, median of 7", f"{spent:.2f} s", budget
+
+
+def _replay(state: Path, figures: dict[str, object]) -> Line:
+    say("small: replay of a long journal")
+    events = core.fill_journal(state, 3000)
+    began = time.perf_counter()
+    text = command("replay", "--state", str(state))
+    spent = time.perf_counter() - began
+    assert text.startswith("reproduced"), text
+    figures["replay"] = {"events": events, "seconds": spent}
+    return f"tidegate replay, {events:,} events", f"{spent:.2f} s, {1000 * spent / events:.2f} s per 1,000", None
+
+
+def _join(figures: dict[str, object]) -> Line:
+    say("small: label join")
+    rows, spent = 200_000, core.label_join(200_000, 5)
+    rate = rows * len(spent) / sum(spent)
+    figures["label_join"] = {"rows": rows * len(spent), "seconds": spent}
+    whole = 1e7 / rate
+    budget = Budget("label join, 10 M by 10 M at this rate", "under 60 s", f"{whole:.0f} s (extrapolated)", whole < 60)
+    return f"label join, {rows * len(spent):,} rows in 5 parts", f"{rate:,.0f} rows/s", budget
+
+
+def _judge(figures: dict[str, object]) -> list[Line]:
+    say("small: looks of the judge")
+    few, many = core.looks(100_000, 12), core.looks(1_000_000, 3)
+    figures["look_seconds"] = {"100000": few, "1000000": many}
+    early, late, large = statistics.median(few[1:4]), statistics.median(few[-3:]), max(many[1:])
+    flat = Budget("a look does not grow with history", "within 1.5x", f"{late / early:.2f}x", late < 1.5 * early)
+    most = Budget("a look over 1 M new observations", "under 1 s", f"{large:.2f} s", large < 1)
+    return [
+        ("judge, a look over 100,000 new rows, looks 2 to 4", f"{early:.3f} s", None),
+        ("the same after 1 M rows, looks 10 to 12", f"{late:.3f} s", flat),
+        ("judge, a look over 1,000,000 new rows", f"{large:.2f} s", most),
+    ]
+
+
+def _timed(words: tuple[str, ...]) -> float:
+    began = time.perf_counter()
+    subprocess.run((*TIDEGATE, *words), cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - began
