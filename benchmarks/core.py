@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def fill_journal(state: Path, events: int) -> int:
     return known.seq
 
 
-def _life(model: Model, known: ModelState) -> Iterator:  # type: ignore[type-arg]
+def _life(model: Model, known: ModelState) -> Iterator[Callable[[ModelState], list[Draft]]]:
     """What the journal gets next, as functions of its state: v1 serves, v2 comes, then look after look."""
     start, (digest, first) = known.time, next(iter(known.versions.items()))
     second = {**first, "digest": f"sha256:{'0' * 64}", "version": "v2", "run": "benchmark"}
@@ -112,7 +113,7 @@ def _life(model: Model, known: ModelState) -> Iterator:  # type: ignore[type-arg
     yield lambda state: [Draft("register.candidate", start, second)]
     yield lambda state: reconcile(model, state, Seen(start))
     for seen in _moments(model, start):
-        yield lambda state, seen=seen: reconcile(model, state, seen)
+        yield partial(reconcile, model, seen=seen)
 
 
 def _moments(model: Model, start: float) -> Iterator[Seen]:

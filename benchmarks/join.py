@@ -55,7 +55,8 @@ def prepare(folder: Path) -> int:
     contract, tables = flight_delay.contract().tables, flight_delay.source.arrivals(end)
     clean = {name: repaired(tables[name], contract[name])[0].drop(CHANGED) for name in contract}
     entities = flight_delay.entities(clean, end).filter(pl.col("outcome") == "observed")
-    entities.select("origin", "tailnum", TIME).sort(TIME, maintain_order=True).write_parquet(folder / "entities.parquet")
+    asked = entities.select("origin", "tailnum", TIME).sort(TIME, maintain_order=True)
+    asked.write_parquet(folder / "entities.parquet")
     views = folder / "data" / "views"
     views.mkdir(parents=True)
     for name, table in flight_delay.views(clean).items():
@@ -101,20 +102,21 @@ def told(polars: list[Side], asof: list[Side], duckdb: list[Side]) -> Result:
     if any(side["sums"] != polars[0]["sums"] for side in (*polars, *asof)):
         raise SystemExit(f"join: the sides' answers differ: {polars[0]['sums']} and {asof[0]['sums']}")
     rows = int(polars[0]["rows"])
-    figures = {"rows": rows, "polars": times(polars), "asof": times(asof)}
-    table = [_row("bare polars join_asof", rows, figures["polars"]), _row("Feast, our store", rows, figures["asof"])]
-    ratio = {key: figures["asof"][key] / figures["polars"][key] for key in ("cold", "warm")}
+    bare, ours = times(polars), times(asof)
+    table = [_row("bare polars join_asof", rows, bare), _row("Feast, our store", rows, ours)]
+    ratio = {key: ours[key] / bare[key] for key in ("cold", "warm")}
     limit = "within 2x of bare polars"
     budgets = [Budget(f"{key} join", limit, f"{value:.2f}x", value <= 2) for key, value in ratio.items()]
     notes = ["opened: imports and opening the store, in a fresh process; not part of the join."]
     if duckdb:
-        told_rows, budget, note = _duckdb(duckdb, rows, figures["asof"]["warm"])
+        told_rows, budget, note = _duckdb(duckdb, rows, ours["warm"])
         table, budgets, notes = table + told_rows, [*budgets, budget], [*notes, note]
     else:
         notes.append("Feast's duckdb store was not measured: ibis-framework[duckdb] is not installed here.")
     title = f"point-in-time join, {rows} entity rows x 3 views, Parquet to Arrow"
     columns = ("side", "rows", "opened, s", "cold, s", "warm, s", "rows/s, warm")
-    return Result("join", title, columns, table, budgets, notes, {**figures, "ratio": ratio, "duckdb": duckdb})
+    figures = {"rows": rows, "polars": bare, "asof": ours, "ratio": ratio, "duckdb": duckdb}
+    return Result("join", title, columns, table, budgets, notes, figures)
 
 
 def times(sides: list[Side]) -> dict[str, float]:
@@ -137,5 +139,7 @@ def _duckdb(sides: list[Side], rows: int, ours: float) -> tuple[list[tuple[str, 
     whole = high + (rows - large) * (high - low) / (large - small)
     table = [_row("Feast, duckdb store", int(side["rows"]), times([side])) for side in sides]
     table.append(("Feast, duckdb store", f"{rows:,}", "", "", f"{whole:.1f} (extrapolated)", f"{rows / whole:,.0f}"))
-    budget = Budget("warm join against Feast's duckdb store", "at least 50x", f"{whole / ours:.0f}x", whole / ours >= 50)
+    budget = Budget(
+        "warm join against Feast's duckdb store", "at least 50x", f"{whole / ours:.0f}x", whole / ours >= 50
+    )
     return table, budget, f"duckdb at {rows:,} rows is not measured: a line through {small:,} and {large:,} rows."

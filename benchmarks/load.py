@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from demo.openloop import OpenLoop, Results
@@ -75,4 +76,4 @@ def bodies(count: int) -> list[bytes]:
 
     since = datetime(2013, 7, 1, 4, tzinfo=UTC)
     asked = questions(load_traffic(since, since + timedelta(days=count / 500)))
-    return [json.dumps({"rows": [question.features]}).encode() for question, _ in zip(asked, range(count), strict=False)]
+    return [json.dumps({"rows": [question.features]}).encode() for question in islice(asked, count)]

@@ -37,12 +37,17 @@ class Phase:
 
 @dataclass(frozen=True)
 class Story:
-    """One run that a trigger started and what came of it; `phases` follow one another without a gap."""
+    """One run that a trigger started and what came of it; `phases` follow one another without a gap.
+
+    steps: seconds by step up to the candidate's event. ended: wall time of the run's end, None when it was not seen:
+    after the event it still tells MLflow.
+    """
 
     cause: str
     version: str
     decided: Event
-    finished: Event
+    steps: tuple[tuple[str, float], ...]
+    ended: float | None
     phases: tuple[Phase, ...]
 
     @property
@@ -83,7 +88,6 @@ def story(events: Sequence[Event], pauses: Pauses) -> Story:
         ends = ("validate.refused", "evaluate.refused", "release.aborted")
         why = next((f"{e.kind} at {e.time}: {e.data}" for e in after if e.kind in ends), "nothing more was seen")
         raise ValueError(f"no version that a trigger asked for got all traffic: {why[:500]}")
-    finished = next(e for e in after if e.kind == "trigger.finished")
     marks = _marks(after, last)
     starts = [("pipeline", decided), *marks]
     phases = [
@@ -91,8 +95,10 @@ def story(events: Sequence[Event], pauses: Pauses) -> Story:
         for (name, start), end in zip(starts, [*(event for _, event in marks), last], strict=True)
     ]
     cause = ", ".join(decided.data["decision"]["causes"])
-    version = _first(after, "register.candidate").data["version"]
-    return Story(cause, version, decided, finished, tuple(phases))
+    candidate = _first(after, "register.candidate")
+    steps = tuple((step, cost["seconds"]) for step, cost in candidate.data["cost"].items())
+    ended = next((e.wall for e in after if e.kind == "trigger.finished"), None)
+    return Story(cause, candidate.data["version"], decided, steps, ended, tuple(phases))
 
 
 def _marks(after: Sequence[Event], last: Event) -> list[tuple[str, Event]]:
@@ -100,18 +106,10 @@ def _marks(after: Sequence[Event], last: Event) -> list[tuple[str, Event]]:
     candidate = _first(after, "register.candidate")
     opened = _first(after, "release.opened")
     mirrored = next(e for e in after if e.kind == "serve.traffic" and e.data["mirrors"])
-    found = [("release opens", candidate), ("new version starts", opened)]
-    found += _after_start(mirrored, _first(after, "trigger.finished"))
+    found = [("release opens", candidate), ("new version starts", opened), ("shadow", mirrored)]
     stages = [e for e in after if e.kind == "release.stage" and e.seq < last.seq and e.data["release"]["weight"]]
     found += [(f"canary {e.data['release']['weight']:.0%}", e) for e in stages]
     return [*found, ("promotion", _first(after, "release.promoted"))]
-
-
-def _after_start(mirrored: Event, finished: Event) -> list[tuple[str, Event]]:
-    """The shadow begins while the run may still be telling MLflow; the replay stands still until it has ended."""
-    if finished.seq < mirrored.seq:
-        return [("shadow", mirrored)]
-    return [("run ends (MLflow)", mirrored), ("shadow", finished)]
 
 
 def _full(after: Sequence[Event]) -> Event | None:

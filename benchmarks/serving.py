@@ -10,7 +10,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,11 @@ class Way:
     most: float
     how: str
     steady: Results
+
+    @property
+    def milliseconds(self) -> tuple[str, str]:
+        """p50 and p99 at `RATE`."""
+        return f"{1000 * self.steady.p50:.1f}", f"{1000 * self.steady.p99:.1f}"
 
 
 def run() -> Result:
@@ -106,7 +111,7 @@ def _cores() -> tuple[set[int], set[int]]:
 
 @contextlib.contextmanager
 def pinned(cores: set[int]) -> Iterator[None]:
-    """This thread, and what it starts meanwhile, run on these cores only."""
+    """Let this thread, and what it starts meanwhile, run on these cores only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -117,21 +122,19 @@ def pinned(cores: set[int]) -> Iterator[None]:
 
 def told(started: list[float], before: float, after: float, ways: tuple[Way, ...]) -> Result:
     """The result as a table."""
-    figure: Callable[[float], str] = lambda seconds: f"{1000 * seconds:.1f}"
-    rows = [
-        (way.name, f"{way.most:,.0f}", figure(way.steady.p50), figure(way.steady.p99), str(way.steady.failed))
-        for way in ways
-    ]
+    rows = [(way.name, f"{way.most:,.0f}", *way.milliseconds, str(way.steady.failed)) for way in ways]
     columns = ("way", "requests/s, most", f"p50 at {RATE:g}/s, ms", f"p99 at {RATE:g}/s, ms", "failed")
     notes = [
-        f"start-up, until Envoy has it in its routes: {min(started):.2f} to {max(started):.2f} s in {len(started)} starts.",
+        f"start-up until Envoy routes to it: {min(started):.2f} to {max(started):.2f} s in {len(started)} starts.",
         f"memory (RSS): {before:.0f} MiB when ready, {after:.0f} MiB after all the load.",
-        f"most: {ways[0].how}; p50 and p99: open loop, from the scheduled time, half of the requests on new connections.",
-        "Envoy, the mirror's service and the client share the other core(s), so what goes through Envoy is limited there.",
+        f"most: {ways[0].how}; p50, p99: open loop, from the scheduled time, half of the requests on new connections.",
+        "Envoy, the mirror's service and the client share the other cores, which limits what goes through Envoy.",
     ]
     figures = {
         "starts": started,
         "rss_mib": [before, after],
         "ways": {way.name: {"most": way.most, **way.steady.__dict__} for way in ways},
     }
-    return Result("serving", "one service on one core, flights v1, prediction log on", columns, rows, (), notes, figures)
+    return Result(
+        "serving", "one service on one core, flights v1, prediction log on", columns, rows, (), notes, figures
+    )

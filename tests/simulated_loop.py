@@ -18,7 +18,6 @@ import numpy as np
 from tidegate.controller.clock import EventClock
 from tidegate.controller.feed import Feed
 from tidegate.controller.loop import Controller
-from tidegate.controller.reconcile import Ledger
 from tidegate.evaluate.gate import Policy, gate
 from tidegate.journal.events import Draft, canonical
 from tidegate.journal.fold import ModelState, fold
@@ -99,13 +98,18 @@ class Fused:
 
 @dataclass
 class World:
-    """One model's life in `folder`. `bad`: versions that answer the opposite of what is right."""
+    """One model's life in `folder`.
+
+    bad: versions that answer the opposite of what is right. tardy: share of labels whose time is in time, but that
+    come a day late, and of labels whose time itself is after the deadline.
+    """
 
     folder: Path
     model: Model = field(default_factory=quick)
     fuse: Fuse = field(default_factory=Fuse)
     bad: frozenset[str] = frozenset()
     per_look: int = 160
+    tardy: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -131,7 +135,9 @@ class World:
         started = {"run": run, "causes": ["manual"], "by": "person", "arguments": {}}
         self._write(Draft("trigger.started", self.now, started))
         self._register(version, run)
-        self._write(Draft("trigger.finished", self.now, {"run": run, "ok": True, "rows": 4000, "steps": [], "error": ""}))
+        self._write(
+            Draft("trigger.finished", self.now, {"run": run, "ok": True, "rows": 4000, "steps": [], "error": ""})
+        )
 
     def looks(self, count: int) -> None:
         """Traffic, labels and turns for `count` looks of event time."""
@@ -207,8 +213,9 @@ class World:
                     )
                 )  # fmt: skip
             label = {"request_id": f"q{self.asked}", "value": float(truth < chance), "outcome": "observed"}
-            told = float(time) + 3600 * (2 + 6 * noise)
-            self._due.append((told, {**label, "time": told}))
+            told = float(time) + 3600 * (2 + 6 * noise + 30 * (noise > 1 - self.tardy))
+            comes = told + 24 * 3600 * (noise < self.tardy)
+            self._due.append((comes, {**label, "time": told}))
         self.writer.flush()
 
     def _deliver(self) -> None:
@@ -230,14 +237,3 @@ def _answers(seen: Any, draw: float) -> Iterator[tuple[str, float, str]]:
         return
     for copy in seen.mirrors:
         yield version, share, copy
-
-
-def states_along(journal: Any, model: str) -> Iterator[ModelState]:
-    """The state after each event."""
-    state = ModelState(model=model)
-    for event in journal.read(model):
-        state = fold([event], state)
-        yield state
-
-
-__all__ = ["LOOK", "START", "Fuse", "Killed", "Ledger", "World", "candidate", "digest_of", "quick", "states_along"]

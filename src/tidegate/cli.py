@@ -171,11 +171,14 @@ def release_show(name: ReleaseName, state: State = DEFAULT_STATE, as_json: Json 
     found = orders.show(state, name)
     checks = found.get("judgement", {}).get("checks", {})
     lines = [f"{name}: {found['release']['state']}: {found['release']['sentence']}"]
-    lines += [
-        f"  {check:20s} {c['estimate']:+.5f} in [{c['lower']:+.5f}, {c['upper']:+.5f}], margin {c['margin']}"
-        for check, c in checks.items()
-    ]
-    say(found, as_json, "\n".join(lines))
+    say(found, as_json, "\n".join([*lines, *(_check_line(check, c) for check, c in checks.items())]))
+
+
+def _check_line(name: str, check: Mapping[str, Any]) -> str:
+    if check["estimate"] is None:
+        return f"  {name:20s} no evidence yet"
+    margin = "" if check["margin"] is None else f", margin {check['margin']}"
+    return f"  {name:20s} {check['estimate']:+.5f} in [{check['lower']:+.5f}, {check['upper']:+.5f}]{margin}"
 
 
 def _order(name: str, state: Path, as_json: bool, **words: str) -> None:

@@ -9,30 +9,24 @@ import json
 import math
 import threading
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import TamperedJournal
-from tidegate.journal.events import Event, canonical
+from tidegate.controller.evidence import Look, ReleaseEvidence
 from tidegate.journal.fold import Served
 from tidegate.monitor.join import LabelJoin
 from tidegate.monitor.labels import LabelIntake
 from tidegate.monitor.performance import Performance
 from tidegate.monitor.rows import OBSERVED, Row
 from tidegate.observations import Label, Prediction, SegmentReader
-from tidegate.release.fold import EvidenceFold
-from tidegate.release.policy import policy_of
-from tidegate.release.rows import labels_of, rows_from_predictions
-from tidegate.spec import Model, ReleaseSpec
+from tidegate.spec import Model
 from tidegate.train.model_file import folder_name
 
 DAY = 86400.0
-REFERENCE = 14 * DAY
+REFERENCE = 35 * DAY
 """How long a version's own rows, from its first one on, are what later ones are compared with: it never saw them."""
 Json = Mapping[str, Any]
-Look = tuple[float, float]
-"""(wall time at which it was written, watermark) of a recorded look."""
 
 
 class VersionRows:
@@ -59,46 +53,6 @@ class VersionRows:
         while self._recent and self._recent[0].prediction.time < start:
             self._recent.popleft()
         return [row for row in self._recent if row.prediction.time < end and not row.mirrored]
-
-
-class ReleaseEvidence:
-    """The evidence of one release, folded from its own rows."""
-
-    def __init__(self, release: Json) -> None:
-        self.name = release["name"]
-        self._champion, self._challenger = release["champion"]["name"], release["challengers"][0]["name"]
-        self._fold = EvidenceFold(policy_of(ReleaseSpec.model_validate(release["spec"])))
-        self._requests: set[str] = set()
-
-    def add(self, predictions: Sequence[Prediction], labels: Iterable[Label]) -> None:
-        """Take rows in, in any order, and the labels of their requests; labels of others are let go."""
-        if predictions:
-            self._requests.update(prediction.request_id for prediction in predictions)
-            self._fold.add(rows_from_predictions(predictions, self.name, self._champion, self._challenger))
-        if own := [label for label in labels if label.request_id in self._requests]:
-            self._fold.label(labels_of(own))
-
-    def at(self, watermark: float) -> Json:
-        """The evidence up to `watermark`, as JSON."""
-        return self._fold.advance(watermark).to_json()
-
-    def again(self, labels: deque[Label], looks: Iterable[Look]) -> Iterator[Json]:
-        """The evidence of recorded looks, in the same steps, each with the labels that had come by then.
-
-        `labels`, in the order in which they came, are taken off as they are used.
-        """
-        for wall, watermark in looks:
-            come = []
-            while labels and labels[0].wall <= wall:
-                come.append(labels.popleft())
-            self.add((), come)
-            yield self.at(watermark)
-
-
-def looks_of(events: Iterable[Event], name: str) -> list[Look]:
-    """The recorded looks at a release, oldest first."""
-    looks = [event for event in events if event.data.get("evidence") and event.data["release"]["name"] == name]
-    return [(event.wall, event.data["evidence"]["watermark"]) for event in looks]
 
 
 class Feed:
@@ -214,38 +168,3 @@ class Feed:
     def _feature_kinds(self, digest: str) -> dict[str, str]:
         schema = json.loads((self.folder / "models" / folder_name(digest) / "feature_schema.json").read_text())
         return {feature["name"]: feature["kind"] for feature in schema["features"]}
-
-
-def recompute(folder: Path, events: Sequence[Event]) -> dict[str, int]:
-    """Fold the observation store again and compare with the recorded looks; TamperedJournal names the first.
-
-    A look that had rows behind its watermark folded them in another order, so from there on only counts are compared.
-    """
-    store = folder / "observations"
-    labels = deque(r for r in SegmentReader(store / "labels").read() if isinstance(r, Label))
-    rows: dict[str, list[Prediction]] = defaultdict(list)
-    for record in SegmentReader(store / "predictions").read():
-        if isinstance(record, Prediction) and record.release:
-            rows[record.release].append(record)
-    compared = 0
-    for opened in (event for event in events if event.kind == "release.opened"):
-        release = ReleaseEvidence(opened.data["release"])
-        release.add(rows.pop(release.name, []), ())
-        looks = [e for e in events if e.data.get("evidence") and e.data["release"]["name"] == release.name]
-        for event, found in zip(looks, release.again(labels, looks_of(looks, release.name)), strict=True):
-            _compare(event, found)
-        compared += len(looks)
-    return {"evidence": compared}
-
-
-def _compare(event: Event, found: Json) -> None:
-    recorded = event.data["evidence"]
-    late = any(place["counts"]["late"] for place in recorded["places"].values())
-    if canonical(recorded if not late else _counts(recorded)) != canonical(found if not late else _counts(found)):
-        raise TamperedJournal(
-            f"journal of {event.model}: event {event.seq} ({event.kind}): the observations give other sums"
-        )
-
-
-def _counts(evidence: Json) -> Json:
-    return {name: {**place["counts"], "late": 0} for name, place in evidence["places"].items()}

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from tidegate import runs
 from tidegate.controller.clock import Clock
-from tidegate.controller.feed import DAY, Feed, looks_of
+from tidegate.controller.evidence import looks_of
+from tidegate.controller.feed import DAY, Feed
 from tidegate.controller.reconcile import Ended, Ledger, Seen, command, reconcile, wanted_plan
 from tidegate.errors import Conflict, PlatformError
 from tidegate.journal import views
@@ -204,10 +205,11 @@ class Controller:
         self._append(ledger.drafts)
 
     def _is_its_fault(self, plan: Plan) -> bool:
-        """Whether the challenger of the release is the one version that does not run."""
-        ready = {(running.version, running.digest) for running in self.target.observe().running if running.ready}
+        """Whether the challenger of the release is the one thing that does not run."""
+        observed = self.target.observe()
+        ready = {(running.version, running.digest) for running in observed.running if running.ready}
         missing = {(b.version, b.digest) for b in plan.backends} - ready
-        if self.state.release is None or self.state.release["state"] in ENDED:
+        if self.state.release is None or self.state.release["state"] in ENDED or not observed.split:
             return False
         return missing == {(version["name"], version["digest"]) for version in self.state.release["challengers"]}
 

@@ -61,7 +61,7 @@ def replay_state(state: Path, evidence: bool = False) -> Report:
             verify(events)
             counts.update(replay_events(events))
             if evidence:
-                from tidegate.controller.feed import recompute
+                from tidegate.controller.evidence import recompute
 
                 counts.update(recompute(state, events))
     except TamperedJournal as fault:
