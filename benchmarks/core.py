@@ -29,8 +29,8 @@ DAY, LOOK = 86400.0, 4 * 3600.0
 MODEL = ROOT / "k8s/models/flight-delay.yaml"
 
 
-def looks(rows: int, count: int, seed: int = 1) -> list[float]:
-    """Seconds of each of `count` looks of a canary at one half, with `rows` new observations and labels each.
+def looks(rows: int, count: int, seed: int = 1) -> list[tuple[float, float]]:
+    """(wall, CPU) seconds of each of `count` looks of a canary at one half, `rows` new observations and labels each.
 
     From rows and labels in hand to the recorded judgement: what the controller does at one moment. The first look has
     no matured row yet.
@@ -48,11 +48,11 @@ def looks(rows: int, count: int, seed: int = 1) -> list[float]:
     gathered, seconds = EvidenceFold(policy_of(model.spec.release)), []
     for look in range(count):
         new, labels = _split(rng, rows, look * DAY, look * rows)
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         gathered.add(new)
         gathered.label(labels)
         step_from_json(canary, gathered.advance((look + 1) * DAY).to_json(), (look + 1) * DAY)
-        seconds.append(time.perf_counter() - began)
+        seconds.append((time.perf_counter() - began, time.process_time() - cpu))
     return seconds
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidegate.journal.events import Event
+from tidegate.steps import STEPS
 
 Pauses = Sequence[tuple[float, float]]
 
@@ -96,7 +97,8 @@ def story(events: Sequence[Event], pauses: Pauses) -> Story:
     ]
     cause = ", ".join(decided.data["decision"]["causes"])
     candidate = _first(after, "register.candidate")
-    steps = tuple((step, cost["seconds"]) for step, cost in candidate.data["cost"].items())
+    cost = candidate.data["cost"]
+    steps = tuple((step, cost[step]["seconds"]) for step in STEPS if step in cost)
     ended = next((e.wall for e in after if e.kind == "trigger.finished"), None)
     return Story(cause, candidate.data["version"], decided, steps, ended, tuple(phases))
 

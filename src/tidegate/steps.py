@@ -8,10 +8,12 @@ months that have passed), `register` is not cached (it is idempotent by content)
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,13 +131,26 @@ def run_step(
     if refused and name != "register":
         cached, result = False, _pass_on(step, outs)
     else:
-        cached, result = _run(step, dict(parameters), ins, outs, folder)
+        with _no_collections():
+            cached, result = _run(step, dict(parameters), ins, outs, folder)
     answer: Verdict = "refused" if refused else "refused" if result.get("verdict") == "refused" else "passed"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     record = StepRecord(name, time.perf_counter() - began, time.process_time() - cpu, peak, cached, answer, result)
     if run:
         _keep_record(folder / "runs" / run / "steps" / f"{name}.json", record)
     return answer
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Without the garbage collector: a step imports much, frees little and ends; it takes a third less time so."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def run_stage(name: str, params: Path, root: Path) -> Verdict:

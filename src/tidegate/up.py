@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +41,10 @@ def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, r
         from tidegate.targets.local import LocalTarget
 
         control_port = _control_port(state)
-        target = LocalTarget(state, model=model.name, port=port, clock=kind, control_port=control_port)
+        keys = _trusted(model, state)
+        target = LocalTarget(
+            state, model=model.name, port=port, clock=kind, control_port=control_port, public_keys=keys
+        )
         try:
             target.start()
             controller, app = _compose(model, state, target, kind)
@@ -58,6 +61,13 @@ def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, r
         finally:
             _ignore_signals()
             target.stop()
+
+
+def _trusted(model: Model, state: Path) -> Sequence[str]:
+    """The public keys whose signatures services take: those of the Model file, else the state folder's own."""
+    from tidegate.register.models import public_key
+
+    return model.spec.trust.keys if model.spec.trust else (public_key(state).hex(),)
 
 
 @contextmanager

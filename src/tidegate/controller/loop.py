@@ -97,16 +97,25 @@ class Controller:
         self._stop.set()
 
     def turn(self) -> None:
-        """See, decide, write, make it so."""
+        """See, decide, write, make it so.
+
+        What happens between two looks happened, under the event clock, at the last one, and under the wall clock now.
+        """
         self._catch_up()
-        self.looked = max(self.looked, self.state.time)
         watermark = min(self.clock.now(), self.target.mark(self.clock.now()))
         self.feed.read()
-        self._decide(Seen(self.looked, ended=self._ended()))
-        self._make_it_so()
+        if self.clock.kind == "events":
+            self.looked = max(self.looked, self.state.time)
+            self._between(self.looked)
         for now in self._moments(watermark):
             self._look(now)
             self._make_it_so()
+        if self.clock.kind == "wall":
+            self._between(max(watermark, self.state.time))
+
+    def _between(self, now: float) -> None:
+        self._decide(Seen(now, ended=self._ended()))
+        self._make_it_so()
 
     def _moments(self, watermark: float) -> list[float]:
         """The moments of event time to look at, up to `watermark`, oldest first.
@@ -165,7 +174,7 @@ class Controller:
         arguments = runs.arguments(self.model, self.state, self.folder, until, name, causes)
         self._hand_over(name, arguments)
         data = {"run": name, "causes": causes, "by": "trigger", "arguments": arguments}
-        self._append([Draft("trigger.started", max(until, self.looked), data)])
+        self._append([Draft("trigger.started", max(self.looked, self.state.time), data)])
 
     def _hand_over(self, name: str, arguments: Mapping[str, str]) -> None:
         self.orchestrator.submit(Path(self.model.spec.pipeline.package), arguments, name)

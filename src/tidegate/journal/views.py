@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def status(state: Path, at: str | None = None) -> dict[str, Any]:
     for name in journal.models():
         events = journal.read(name)
         verify(events)
-        models.append(describe(fold(e for e in events if until is None or e.time <= until)))
+        # clocks of two writers differ by seconds: what was written after the first later event is later, too
+        models.append(describe(fold(takewhile(lambda e: until is None or e.time <= until, events))))
     return {"at": at, "models": models}
 
 

@@ -164,17 +164,41 @@ def test_one_turn_looks_at_a_bounded_number_of_moments_and_skips_none(tmp_path):
     assert times == [START + LOOK * n for n in range(1, 62)]
 
 
+def at_the_wall(world: World, monkeypatch, now: float) -> None:
+    """Give the controller the wall's clock, and let that show `now`."""
+    clock = WallClock()
+    monkeypatch.setattr(clock, "now", lambda: now)
+    world.controller.clock = clock
+
+
 def test_under_the_wall_clock_what_was_slept_through_is_past(tmp_path, monkeypatch):
     world = World(tmp_path)
     world.start()
     world.hand_in("v1")
-    clock = WallClock()
-    monkeypatch.setattr(clock, "now", lambda: START + 400 * DAY + 90.0)
-    world.controller.clock = clock
+    at_the_wall(world, monkeypatch, START + 400 * DAY + 90.0)
     for _ in range(3):
         world.controller.turn()
     looks = [event.time for event in world.journal.read("quick") if event.kind == "trigger.evaluated"]
-    assert sorted(set(looks)) == [START, START + 400 * DAY, START + 400 * DAY + 60.0]
+    assert sorted(set(looks)) == [START + 400 * DAY, START + 400 * DAY + 60.0]
+    world.start()
+    at_the_wall(world, monkeypatch, START + 400 * DAY + 119.0)
+    world.controller.turn()
+    assert len(looks) == len([e for e in world.journal.read("quick") if e.kind == "trigger.evaluated"])
+
+
+def test_under_the_wall_clock_a_release_opens_now_and_not_at_the_last_look(tmp_path, monkeypatch):
+    world = World(tmp_path)
+    world.start()
+    world.hand_in("v1")
+    now = START + 400 * DAY + 90.0
+    at_the_wall(world, monkeypatch, now)
+    world.controller.turn()
+    world.hand_in("v2")
+    world.controller.turn()
+    assert world.state.release["opened"] == now
+    assert world.state.release["state"] == "shadow"
+    times = [event.time for event in world.journal.read("quick") if event.kind.startswith(("release", "serve"))]
+    assert times == sorted(times)
 
 
 def test_a_journal_ahead_of_the_clock_is_waited_for(tmp_path):
