@@ -37,7 +37,7 @@ bench: setup  ## budgets, as figures of one run
 	@$(RUN)/python -m benchmarks
 
 soak: setup  ## what takes longer than the tests may; output goes to docs/results/
-	@$(RUN)/python -m benchmarks.soak
+	@$(RUN)/python -m benchmarks three_demos --write
 
 golden: setup  ## write the generated files again
 	@$(RUN)/python -m pipelines.continuous_training
