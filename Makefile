@@ -41,6 +41,7 @@ soak: setup  ## what takes longer than the tests may; output goes to docs/result
 
 golden: setup  ## write the generated files again
 	@$(RUN)/python -m pipelines.continuous_training
+	@TIDEGATE_GOLDEN=write $(RUN)/python -m pytest tests/golden
 
 clean:  ## remove what the targets made, the environment too
 	@rm -rf $(VENV) demo/state demo/report.html demo/report.json .tidegate

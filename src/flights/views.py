@@ -67,8 +67,8 @@ def aircraft(departures: pl.DataFrame, flights: pl.DataFrame) -> pl.DataFrame:
 def late_rates(flights: pl.DataFrame, key: str) -> pl.DataFrame:
     """Share of late arrivals by `key` over the last 28 days, less that of all flights, of those that had landed.
 
-    The difference, since the rate itself tells the weeks of the year apart and a model learns them by heart: 14-day
-    log losses of a retrained model against the old one then differ by twice as much, for nothing (docs/flights.md).
+    The difference, since the rate itself moves with the season: a model learns from it which weeks were late, and a
+    retrained one gains less on the next weeks (docs/flights.md).
     """
     landed = flights.filter(pl.col("outcome") == "landed").with_columns(
         late=(pl.col("arr_delay") > LATE).cast(pl.Int64), landed=pl.lit(1), everyone=pl.lit(1)

@@ -33,7 +33,7 @@ SETTLED = """width => {
 }"""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
@@ -48,7 +48,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def seen(browser, demo_report):
     """The report opened once, with everything that the browser had to say."""
     page = browser.new_page(viewport={"width": 1200, "height": 900}, color_scheme="light")
@@ -75,7 +75,7 @@ def plots(seen):
     return look(seen.page, "light")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def events(demo_report):
     journal = open_journal(demo_report.state)
     return journal.read(journal.models()[0])

@@ -31,7 +31,7 @@ marked **no effect yet** is read and checked, and nothing uses it so far; one ma
 """
 NO_EFFECT = {
     "pipeline.image", "training.engine", "training.searchTrials", "training.retain", "gate.fairness", "gate.forgetting",
-    "gate.objectives", "serving.replicas.max", "trust", "edge", "batch", "exploration", "rollback", "alerts",
+    "gate.objectives", "serving.replicas.max", "edge", "batch", "exploration", "rollback", "alerts",
     "triggers.schedule.events.release",
 }  # fmt: skip
 REFUSED = {
