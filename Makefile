@@ -39,9 +39,9 @@ bench: setup  ## budgets, as figures of one run
 soak: setup  ## what takes longer than the tests may; output goes to docs/results/
 	@$(RUN)/python -m benchmarks three_demos --write
 
-golden: setup  ## write the generated files again
+golden: setup  ## write the generated files again: compiled pipeline, renderers, reference
 	@$(RUN)/python -m pipelines.continuous_training
-	@TIDEGATE_GOLDEN=write $(RUN)/python -m pytest tests/golden
+	@TIDEGATE_GOLDEN=write $(RUN)/python -m pytest tests/golden tests/unit/targets/test_renderers.py
 
 clean:  ## remove what the targets made, the environment too
 	@rm -rf $(VENV) demo/state demo/report.html demo/report.json .tidegate

@@ -4,6 +4,7 @@ TidegateError
  ├── UserError      bad input or wrong use: says the thing, what it got and what it takes (exit status 2)
  ├── Refused        the answer is no: a gate refused, a verdict is ``abort`` (exit status 1)
  └── PlatformError  our own fault or the machine's: a broken invariant, a process that will not start (exit status 2)
+      ├── NotReady        a version does not start
       ├── Conflict        somebody else wrote first; read again and decide again
       └── TamperedJournal the journal does not reproduce itself
 """
@@ -33,6 +34,14 @@ class Refused(TidegateError):
 
 class PlatformError(TidegateError):
     """Not the user's fault: a broken invariant or a machine that does not do its part."""
+
+
+class NotReady(PlatformError):
+    """A version was started and does not become ready; traffic is unchanged."""
+
+    def __init__(self, version: str, why: str) -> None:
+        super().__init__(f"version {version} did not become ready{why}")
+        self.version = version
 
 
 class Conflict(PlatformError):

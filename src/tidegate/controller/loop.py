@@ -17,7 +17,7 @@ from tidegate.controller.clock import Clock
 from tidegate.controller.evidence import looks_of
 from tidegate.controller.feed import DAY, Feed
 from tidegate.controller.reconcile import Ended, Ledger, Seen, command, reconcile, wanted_plan
-from tidegate.errors import Conflict, PlatformError
+from tidegate.errors import Conflict, NotReady, PlatformError
 from tidegate.journal import views
 from tidegate.journal.events import Draft, canonical
 from tidegate.journal.fold import ModelState, fold
@@ -193,8 +193,10 @@ class Controller:
         self._applying = f"traffic of {plan.release or plan.model}"
         try:
             self.target.apply(plan)
-        except PlatformError as error:
-            self._challenger_failed(plan, str(error))
+        except NotReady as error:
+            if not challenges(self.state, error.version):
+                raise
+            self._challenger_failed(str(error))
             return
         finally:
             self._applying = ""
@@ -203,24 +205,20 @@ class Controller:
     def _note_traffic(self, observed: Observed) -> None:
         self._append([Draft("serve.traffic", max(self.looked, self.state.time), traffic_of(observed))])
 
-    def _challenger_failed(self, plan: Plan, error: str) -> None:
-        """A version that does not start: the challenger's failure is its verdict, the champion's is our trouble."""
+    def _challenger_failed(self, error: str) -> None:
+        """A challenger that does not start has its verdict; a champion that does not is our trouble."""
         logger.error("plan not applied: %s", error)
-        if not self._is_its_fault(plan):
-            raise PlatformError(error)
         ledger = Ledger(self.state, self.model.name)
-        order = {"command": "challenger_failed", "reason": error}
-        command(ledger, order, max(self.looked, self.state.time))
+        command(ledger, {"command": "challenger_failed", "reason": error}, max(self.looked, self.state.time))
         self._append(ledger.drafts)
 
-    def _is_its_fault(self, plan: Plan) -> bool:
-        """Whether the challenger of the release is the one thing that does not run."""
-        observed = self.target.observe()
-        ready = {(running.version, running.digest) for running in observed.running if running.ready}
-        missing = {(b.version, b.digest) for b in plan.backends} - ready
-        if self.state.release is None or self.state.release["state"] in ENDED or not observed.split:
-            return False
-        return missing == {(version["name"], version["digest"]) for version in self.state.release["challengers"]}
+
+def challenges(state: ModelState, version: str) -> bool:
+    """Whether it is the challenger of a release that has not ended."""
+    release = state.release
+    if release is None or release["state"] in ENDED:
+        return False
+    return version in [challenger["name"] for challenger in release["challengers"]]
 
 
 def traffic_of(observed: Observed) -> dict[str, Any]:

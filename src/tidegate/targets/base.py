@@ -34,7 +34,7 @@ class Target(Protocol):
         """Make the target look like `plan`; idempotent, and no request fails on the way.
 
         A new version answers its readiness probe before it gets traffic; one that left the plan is drained first.
-        Raises PlatformError when a version does not become ready; traffic is then unchanged.
+        Raises NotReady when a version does not become ready, PlatformError for other trouble; traffic is unchanged.
         """
 
     def observe(self) -> Observed:

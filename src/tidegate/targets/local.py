@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.errors import PlatformError
+from tidegate.errors import NotReady, PlatformError
 from tidegate.release.plan import Backend, Plan
 from tidegate.targets.base import Observed, Running
 from tidegate.targets.gatewayd import Gateway, http
@@ -154,9 +154,9 @@ class LocalTarget:
         if process.ready:
             return process
         if not wait_until(lambda: self._answers(process) is not None or not process.alive, READY_SECONDS):
-            raise PlatformError(f"version {process.version} did not become ready in {READY_SECONDS:.0f} s")
+            raise NotReady(process.version, f" in {READY_SECONDS:.0f} s")
         if not process.alive:
-            raise PlatformError(f"version {process.version} did not become ready: {tail(Path(process.log))}")
+            raise NotReady(process.version, f": {tail(Path(process.log))}")
         if self._clock == "events" and self._now:
             self._announce(process)
         ready = msgspec.structs.replace(process, ready=True)

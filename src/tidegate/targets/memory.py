@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tidegate.errors import PlatformError
+from tidegate.errors import NotReady
 from tidegate.release.plan import Plan
 from tidegate.targets.base import Observed, Running
 from tidegate.targets.routes import TOTAL, entries
@@ -18,11 +18,11 @@ class MemoryTarget:
     _observed: Observed = field(default_factory=lambda: Observed((), (), ()))
 
     def apply(self, plan: Plan) -> None:
-        """Take the plan over; PlatformError, and no change, when it needs a version that is broken."""
+        """Take the plan over; NotReady, and no change, when it needs a version that is broken."""
         serving = {(running.version, running.digest) for running in self._observed.running}
         for backend in plan.backends:
             if backend.version in self.broken and (backend.version, backend.digest) not in serving:
-                raise PlatformError(f"version {backend.version} did not become ready")
+                raise NotReady(backend.version, "")
         running = sorted((b.version, b.digest, b.replicas) for b in plan.backends)
         split = tuple((entry.version, entry.weight / TOTAL) for entry in entries(plan))
         self._observed = Observed(tuple(Running(*one) for one in running), split, plan.mirrors, plan.release)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +53,15 @@ class Up:
     """``tidegate up`` on a state folder, as a process."""
 
     state: Path
+    model: Path = QUICK
     clock: str = "events"
     port: int = 0
     process: subprocess.Popen[str] | None = None
     gateway: str = ""
-    told: list[str] = field(default_factory=list)
 
     def start(self) -> Up:
         """Start it and wait until it is ready."""
-        words = ("up", QUICK, "--state", self.state, "--port", self.port, "--clock", self.clock, "--json")
+        words = ("up", self.model, "--state", self.state, "--port", self.port, "--clock", self.clock, "--json")
         self.process = subprocess.Popen(
             [*TIDEGATE, *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

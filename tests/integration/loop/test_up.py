@@ -113,7 +113,7 @@ def test_a_body_that_is_wrong_is_refused_by_the_field(up, state, questions):
         ({"rows": [{**good, "nonsense": 1}], "at": at}, "nonsense"),
         ({"rows": [{**good, "distance": "far"}], "at": at}, "distance"),
         ({"rows": [good], "at": "noon"}, "at"),
-        ({"lines": []}, "rows"),
+        ({"lines": []}, "lines"),
     ):
         answer = running.ask("/predict", token=False, json=body)
         assert (answer.status_code, field in answer.text) == (400, True), answer.text
@@ -126,6 +126,26 @@ def test_a_body_that_is_wrong_is_refused_by_the_field(up, state, questions):
         assert (answer.status_code, field in answer.json()["error"]) == (400, True), answer.text
     answer = running.ask("/clock", json={"now": "noon"})
     assert (answer.status_code, "now" in answer.json()["error"]) == (400, True)
+
+
+def test_one_that_is_ended_while_a_run_works_leaves_nothing_and_the_next_one_goes_on(up, state, tmp_path):
+    model = tmp_path / "daily.yaml"
+    model.write_text(QUICK.read_text().replace("cooldown: 1h", 'cooldown: 1h, schedule: {cron: "0 4 * * *"}'))
+    running = up(model=model).serving()
+    running.until(lambda found: found.release)
+    tidegate("release", "abort", "quick-r1", "--by", "ann", "--reason", "in the way", "--state", state)
+    running.until(lambda found: found.traffic["mirrors"] == [] and not found.trigger.get("release_open"))
+    running.ask("/clock", json={"now": journaled(state).time + 86400})
+    found = running.until(lambda found: [run for run in found.running if run.arguments])
+    (run,) = found.running
+    assert run.causes == ("schedule",)
+    assert wait_until(lambda: any("orchestrators.local" in line for line in named(state)), 20)
+    assert running.end(signal.SIGINT) == 0
+    assert named(state) == []
+    again = up(model=model).serving()
+    ended = again.until(lambda found: not found.running)
+    assert (ended.runs[run.name].ok, ended.champion.version) == (False, "v1")
+    assert again.end() == 0
 
 
 def test_a_run_again_with_nothing_changed_says_so(trained, capsys):

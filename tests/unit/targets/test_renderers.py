@@ -22,9 +22,9 @@ PLANS = {
 
 
 def same_as_golden(name: str, value: object) -> None:
-    """TIDEGATE_WRITE_GOLDEN=1 rewrites the files."""
+    """TIDEGATE_GOLDEN=write writes the files."""
     path, text = GOLDEN / name, json.dumps(value, indent=1, sort_keys=True) + "\n"
-    if os.environ.get("TIDEGATE_WRITE_GOLDEN"):
+    if os.environ.get("TIDEGATE_GOLDEN") == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert text == path.read_text()
