@@ -131,10 +131,12 @@ class Replay:
             tally.models[answer.model] += 1
 
     def _reached(self) -> float:
-        """Event time up to which everything that was sent is answered."""
+        """Event time before that of the first request that is not answered yet; many share a minute."""
         oldest = self._loop.oldest_open()
-        position = (self._loop.sent if oldest is None else int(str(oldest))) - 1
-        return self.questions[position].at if position >= 0 else 0.0
+        position = self._loop.sent if oldest is None else int(str(oldest))
+        if position == len(self.questions):
+            return self.questions[-1].at
+        return self.questions[position].at - 1 if position else 0.0
 
     async def _announce(self, now: float) -> None:
         """Tell labels and time up to `now`; stand still while somebody works."""
