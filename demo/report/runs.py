@@ -9,8 +9,7 @@ from demo.report.facts import Json, Moment, moment
 from tidegate.journal.events import Event
 from tidegate.journal.fold import run_name
 from tidegate.reasons import GATE_REASONS, REASONS
-
-OUTCOMES = ("register.candidate", "register.unchanged", "register.refused", "evaluate.refused", "validate.refused")
+from tidegate.register.decide import ENDS
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Held:
 def runs(events: Sequence[Event]) -> list[Run]:
     """The pipeline's runs in order of their start."""
     details = {run_name(e): e.data["decision"]["details"] for e in events if _starts_run(e)}
-    outcomes = {e.data["run"]: e for e in events if e.kind in OUTCOMES}
+    outcomes = {e.data["run"]: e for e in events if e.kind in ENDS}
     finished = {e.data["run"]: e for e in events if e.kind == "trigger.finished"}
     return [
         _run(e, details.get(e.data["run"], {}), outcomes.get(e.data["run"]), finished.get(e.data["run"]))

@@ -21,15 +21,13 @@ from tidegate.journal.store import Journal, open_journal
 from tidegate.orchestrators.base import Orchestrator, RunStatus
 from tidegate.orchestrators.package import parse_package
 from tidegate.reasons import GATE_REASONS
+from tidegate.register.decide import ENDS
 from tidegate.release.stages import check_spec
 from tidegate.spec import Model, read_yaml
 from tidegate.state import prepare
 from tidegate.train.settings import ParentFacts, RunSettings
 from tidegate.trigger.policy import check_triggers
 from tidegate.workload import load_workload
-
-OUTCOMES = ("register.candidate", "register.unchanged", "register.refused", "evaluate.refused", "validate.refused")
-"""Journal kinds by which a run's last step says what came of it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def ended(orchestrator: Orchestrator, journal: Journal, model: str, run: str) ->
 def outcome_of(journal: Journal, model: str, run: str) -> dict[str, Any] | None:
     """What the run's last step wrote to the journal; None when it did not get there."""
     for event in reversed(journal.read(model)):
-        if event.kind in OUTCOMES and event.data["run"] == run:
+        if event.kind in ENDS and event.data["run"] == run:
             return {"kind": event.kind, **event.data}
     return None
 

@@ -58,7 +58,7 @@ class Ledger:
     """Drafts in the making, and the state as it will be when they are written."""
 
     def __init__(self, state: ModelState, model: str) -> None:
-        self.before, self.state, self.model = state, state, model
+        self.state, self.model = state, model
         self.drafts: list[Draft] = []
 
     def write(self, kind: str, now: float, data: Json) -> None:

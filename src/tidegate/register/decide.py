@@ -11,7 +11,7 @@ from tidegate.journal.fold import fold
 from tidegate.train.lineage import next_version
 
 ENDS = ("register.candidate", "register.unchanged", "register.refused", "evaluate.refused", "validate.refused")
-"""Kinds of which a run leaves at most one."""
+"""Kinds by which a run's last step says what came of it; a run leaves at most one."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from pydantic import Field, ValidationError
 
@@ -54,8 +54,3 @@ def parse_settings(text: str) -> RunSettings:
 def parse_until(text: str) -> float:
     """ISO 8601 time -> seconds since the epoch, read as `tidegate.ingest.arrivals.parse_until` reads it."""
     return parse_time(text).timestamp()
-
-
-def format_until(seconds: float) -> str:
-    """Seconds since the epoch -> ISO 8601 with Z, in whole seconds (rounded down)."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
