@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 from flights import workload
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from tidegate.workload import Tables
+    from tidegate.features.windows import Definition
 
 
-def _views(tables: Tables) -> dict[str, pl.DataFrame]:
-    import polars as pl
+def _definitions() -> tuple[Definition, ...]:
+    from flights.views import ORIGIN_DELAYS, VIEWS
 
-    views = workload.flight_delay.views(tables)
-    return {**views, "origin_delays": views["origin_delays"].with_columns(pl.col("origin_delay_3h") / 60)}
+    features = ORIGIN_DELAYS.features
+    wrong = replace(ORIGIN_DELAYS, features={**features, "origin_delay_3h": features["origin_delay_3h"] / 60})
+    return tuple(wrong if one is ORIGIN_DELAYS else one for one in VIEWS)
 
 
-flight_delay = replace(workload.flight_delay, views=_views)
+flight_delay = replace(workload.flight_delay, definitions=_definitions)

@@ -21,10 +21,8 @@ drawn = Workload(
     key="key",
     source=None,
     contract=None,
-    views=None,
-    view_definitions=(),
+    definitions=tuple,
     entities=None,
-    derive=None,
     features=(
         Feature("carrier", "category", ("AA", "B6", "DL")),
         Feature("origin", "category", ("EWR", "JFK", "LGA")),

@@ -5,13 +5,8 @@ Arithmetic is in float64 and the outcome is float32, so that both callers get th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import polars as pl
 
 DERIVED = ("hour_sin", "hour_cos")
 INPUTS = ("hour",)
@@ -30,12 +25,3 @@ def derived(hour: NDArray[np.floating]) -> dict[str, NDArray[np.float32]]:
         "hour_sin": np.where(missing, np.nan, _SIN[known]).astype(np.float32),
         "hour_cos": np.where(missing, np.nan, _COS[known]).astype(np.float32),
     }
-
-
-def derive(rows: pl.DataFrame) -> pl.DataFrame:
-    """Joined rows with the on-demand features as further Float32 columns; a missing value is null."""
-    import polars as pl
-
-    inputs = [rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in INPUTS]
-    columns = [pl.Series(name, values).fill_nan(None) for name, values in derived(*inputs).items()]
-    return rows.with_columns(columns)

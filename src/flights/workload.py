@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flights.source import FlightSource
-from tidegate.workload import Feature, Tables, Workload
+from tidegate.workload import Fallback, Feature, OnDemand, Tables, Workload
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
-    from tidegate.features.asof import AsofView
+    from tidegate.features.windows import Definition
     from tidegate.validate.contract import Contract
 
 LEAD = timedelta(hours=2)
@@ -84,16 +86,10 @@ def entities(tables: Tables, until: datetime) -> pl.DataFrame:
     return asked(tables["flights"].filter(pl.col("event_time") <= until))
 
 
-def _views(tables: Tables) -> dict[str, pl.DataFrame]:
-    from flights.views import build
+def _derived(hour: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
+    from flights.transforms import derived
 
-    return build(tables)
-
-
-def _derive(rows: pl.DataFrame) -> pl.DataFrame:
-    from flights.transforms import derive
-
-    return derive(rows)
+    return derived(hour)
 
 
 def _contract() -> Contract:
@@ -102,10 +98,10 @@ def _contract() -> Contract:
     return build()
 
 
-def _definitions() -> tuple[AsofView, ...]:
-    from flights.views import DEFINITIONS
+def _definitions() -> tuple[Definition, ...]:
+    from flights.views import VIEWS
 
-    return DEFINITIONS
+    return VIEWS
 
 
 flight_delay = Workload(
@@ -113,12 +109,18 @@ flight_delay = Workload(
     key="flight_id",
     source=FlightSource(),
     contract=_contract,
-    views=_views,
-    view_definitions=_definitions,
+    definitions=_definitions,
     entities=entities,
-    derive=_derive,
     features=FEATURES,
     feature_service="flight_delay",
+    fallbacks=(
+        Fallback(
+            "inbound_delay",
+            (("aircraft", "inbound_delay"), ("carrier", "carrier_delay_24h"), ("all", "all_delay_24h")),
+        ),
+    ),
+    derived=(OnDemand(("hour",), ("hour_sin", "hour_cos"), _derived),),
+    streams=("departures", "flights", "weather"),
     slices={"origin": "origin", "carrier": "carrier", "carrier_size": "carrier_size", "outcome": "outcome"},
     families=("lightgbm",),
     params={

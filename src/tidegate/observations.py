@@ -61,6 +61,12 @@ class Prediction(msgspec.Struct, frozen=True, tag="p", tag_field="t"):
     latency_ms: float
     features: list[float | str | None]
     """As served, in the feature schema's order."""
+    keys: dict[str, str | None] | None = None
+    """The entity keys that were asked for, by name; None: the request brought the features itself."""
+    known: list[float | None] | None = None
+    """For each feature view, in the workload's order, until when the online store had been fed (seconds)."""
+    fallback: str | None = None
+    """The coarsest level that stood in for an unseen key; None: every key had its own value."""
 
 
 class Label(msgspec.Struct, frozen=True, tag="l", tag_field="t"):

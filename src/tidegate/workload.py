@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from tidegate.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
     from tidegate.features.asof import AsofView
+    from tidegate.features.windows import Definition
     from tidegate.validate.contract import Contract
 
 EVENT_TIME = "event_time"
@@ -56,6 +59,31 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class OnDemand:
+    """Features worked out at request time from other inputs of the request.
+
+    `compute`: the inputs, each [N] float64 (NaN where missing), in order -> feature name -> [N] float32. The Feast
+    on-demand view calls the same function.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    compute: Callable[..., Mapping[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """Where a feature's value comes from while its key is unseen: the first of `levels` that has one.
+
+    `levels`: (name of the level, looked-up column), finest first; the first column is the feature itself. The
+    level that was used is logged with the prediction when it is not the first.
+    """
+
+    feature: str
+    levels: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Workload:
     """A question asked of data, as a value.
 
@@ -65,14 +93,15 @@ class Workload:
     key: column that identifies one unit asked about (one flight); unique in the entity rows.
     source: gives the tables.
     contract: builds the checks and repairs, by table.
-    views: tables -> the feature views' source tables by view name, each with ``event_timestamp``.
-    view_definitions: gives how each view is joined: keys, time to live, features. The Feast repo reads the same ones.
+    definitions: gives the feature views: how each is made of events and how it is joined (keys, time to live,
+        features). The Feast repo reads the same ones.
     entities: (tables, until) -> one row a unit whose label is known at `until`: `key`, ``event_timestamp``
         (prediction time), ``label_timestamp``, ``outcome`` (observed or cancelled), ``label`` (0/1 or null), join
         keys, request-time inputs, slice columns.
-    derive: joined rows -> the same rows with the on-demand features; the Feast on-demand view calls the same function.
     features: inputs of the model, in its order.
     feature_service: name in the Feast repo; feature_repo: its folder, relative to the repository.
+    fallbacks: what stands in for an unseen key's features. derived: the on-demand features.
+    streams: tables whose rows also come as events of a stream, by name.
     slices: slice name -> column of the entity rows, for gates by slice and protected group.
     families, params: hints for training, plain data: candidate families in order, and parameters by family.
     """
@@ -81,16 +110,33 @@ class Workload:
     key: str
     source: Source
     contract: Callable[[], Contract]
-    views: Callable[[Tables], dict[str, pl.DataFrame]]
-    view_definitions: Callable[[], tuple[AsofView, ...]]
+    definitions: Callable[[], tuple[Definition, ...]]
     entities: Callable[[Tables, datetime], pl.DataFrame]
-    derive: Callable[[pl.DataFrame], pl.DataFrame]
     features: tuple[Feature, ...]
     feature_service: str
     feature_repo: str = "feature_repo"
+    fallbacks: tuple[Fallback, ...] = ()
+    derived: tuple[OnDemand, ...] = ()
+    streams: tuple[str, ...] = ()
     slices: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def view_definitions(self) -> tuple[AsofView, ...]:
+        """How each view is joined."""
+        return tuple(one.view for one in self.definitions())
+
+    def views(self, tables: Tables) -> dict[str, pl.DataFrame]:
+        """Every view's table by name, made of all events of `tables`."""
+        from tidegate.features.windows import build
+
+        return {one.view.name: build(one, tables) for one in self.definitions()}
+
+    def derive(self, joined: pl.DataFrame) -> pl.DataFrame:
+        """Joined rows with fallbacks in place and the on-demand features."""
+        from tidegate.features.derive import fall_back, on_demand
+
+        return on_demand(fall_back(joined, self.fallbacks), self.derived)
 
 
 def load_workload(name: str) -> Workload:

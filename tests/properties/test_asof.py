@@ -95,10 +95,10 @@ def test_the_join_is_the_naive_search(entities, views, created):
 def test_trailing_sums_at_any_instant(events, window, asked):
     table = pl.DataFrame(
         [(key, at(hours), value, 1) for key, hours, value in events],
-        schema={"key": pl.String, "time": pl.Datetime("us", "UTC"), "value": pl.Int32, "one": pl.Int8},
+        schema={"key": pl.String, "event_timestamp": pl.Datetime("us", "UTC"), "value": pl.Int32, "one": pl.Int8},
         orient="row",
     )
-    sums = trailing_sums(table, "key", "time", ("value", "one"), timedelta(hours=window))
+    sums = trailing_sums(table, ("key",), ("value", "one"), timedelta(hours=window))
     entities = pl.DataFrame(
         [(key, at(hours)) for key, hours in asked],
         schema={"key": pl.String, "event_timestamp": pl.Datetime("us", "UTC")},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tidegate.errors import PlatformError, UserError
 from tidegate.features import feast_repo
 from tidegate.features.asof import TIME
+from tidegate.features.derive import fall_back
 from tidegate.ingest.arrivals import parse_until
 from tidegate.ingest.sources import atomic_file, read_manifest, read_tables, write_parquet
 from tidegate.version.digest import parse_listing
@@ -48,7 +49,7 @@ def features(valid: Path, workload: str, data_version: Path, state: Path, out: P
     rows = known.entities(tables, parse_until(manifest.until)).sort(TIME, known.key)
     repo = feast_repo.find_repo(known.feature_repo, workload.partition(":")[0])
     joined = through_feast(rows, known, known.views(tables), repo, out.parent)
-    final = ordered(joined, known)
+    final = ordered(fall_back(joined, known.fallbacks), known)
     with atomic_file(out) as made:
         write_parquet(final, made)
     labelled = final.height - final["label"].null_count()
@@ -73,7 +74,7 @@ def through_feast(
         work = Path(made)
         shutil.copytree(repo, work / repo.name, ignore=shutil.ignore_patterns("__pycache__", "data"))
         for name, table in views.items():
-            path = work / "data" / "views" / f"{name}.parquet"
+            path = work / "data" / "views" / name / "batch.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             table.write_parquet(path, compression="uncompressed")
         asked = rows.select(sent).with_row_index(number)
