@@ -41,6 +41,7 @@ soak: setup  ## what takes longer than the tests may; output goes to docs/result
 
 golden: setup  ## write the generated files again: compiled pipeline, renderers, reference
 	@$(RUN)/python -m pipelines.continuous_training
+	@$(RUN)/python -m pipelines.materialize
 	@TIDEGATE_GOLDEN=write $(RUN)/python -m pytest tests/golden tests/unit/targets/test_renderers.py
 
 clean:  ## remove what the targets made, the environment too

@@ -10,7 +10,7 @@ import time
 
 from benchmarks.results import Result, machine, say, write
 
-NAMES = ("loop", "join", "serving", "small")
+NAMES = ("loop", "join", "serving", "small", "partitions", "stream", "online", "cold_start")
 """Modules of this package, each with ``run() -> Result``."""
 LONG = ("three_demos",)
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""

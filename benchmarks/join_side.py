@@ -1,8 +1,8 @@
 """One side of the join benchmark in a process of its own: ``python -m benchmarks.join_side SIDE FOLDER ROWS REPEATS``.
 
 FOLDER holds ``entities.parquet``, ``data/views/<view>.parquet`` and a Feast repo for each store. Prints one JSON
-document: seconds of the imports, of opening the store, of each join from the entity file to an Arrow table, and a
-checksum of the answer.
+document: seconds of the imports, of opening the store, of each join from the entity file to an Arrow table and to a
+pandas frame, the most memory that the joins to Arrow took, and a checksum of the answer.
 """
 
 from __future__ import annotations
@@ -18,29 +18,32 @@ from typing import Any
 
 VIEWS = ("weather", "origin_delays", "aircraft")
 Answer = Any
-"""A pyarrow.Table."""
+"""A pyarrow.Table, or a pandas.DataFrame when asked for one."""
+Join = Callable[[bool], Answer]
+"""Takes whether the answer is to be a pandas frame."""
 
 
-def polars_side(folder: Path, rows: int) -> Callable[[], Answer]:
+def polars_side(folder: Path, rows: int) -> Join:
     """What a person writes who needs nothing but this join: scan, join_asof three times, collect."""
     import polars as pl
 
     from flights.views import DEFINITIONS
 
-    def join() -> Answer:
+    def join(frame: bool) -> Answer:
         asked = pl.scan_parquet(folder / "entities.parquet").head(rows)
         for view in (one for one in DEFINITIONS if one.name in VIEWS):
-            table = pl.scan_parquet(folder / "data/views" / f"{view.name}.parquet")
+            table = pl.scan_parquet(folder / "data/views" / view.name / "batch.parquet")
             wanted = table.select(*view.keys, view.timestamp, *view.features)
             asked = asked.join_asof(
                 wanted, on=view.timestamp, by=list(view.keys), tolerance=view.ttl, check_sortedness=False
             )
-        return asked.collect().to_arrow()
+        answer = asked.collect()
+        return answer.to_pandas() if frame else answer.to_arrow()
 
     return join
 
 
-def feast_side(folder: Path, rows: int) -> Callable[[], Answer]:
+def feast_side(folder: Path, rows: int) -> Join:
     """Feast's own call; entity rows have to be a pandas frame."""
     import polars as pl
 
@@ -53,9 +56,10 @@ def feast_side(folder: Path, rows: int) -> Callable[[], Answer]:
     refs = [f"{view.name}:{feature}" for view in DEFINITIONS if view.name in VIEWS for feature in view.features]
     store = FeatureStore(repo_path=str(folder))
 
-    def join() -> Answer:
+    def join(frame: bool) -> Answer:
         asked = pl.read_parquet(folder.parent / "entities.parquet", n_rows=rows).to_pandas()
-        return store.get_historical_features(asked, refs).to_arrow()
+        job = store.get_historical_features(asked, refs)
+        return job.to_df() if frame else job.to_arrow()
 
     return join
 
@@ -76,6 +80,19 @@ def checksum(answer: Answer) -> dict[str, Any]:
     return {name: [table[name].null_count(), round(float(table[name].cast(pl.Float64).sum()), 1)] for name in numeric}
 
 
+def memory(name: str) -> int:
+    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at the most."""
+    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith(name))
+    return int(line.split()[1]) * 1024
+
+
+def timed(join: Join, frame: bool) -> tuple[float, Answer]:
+    """Seconds of one join, and its answer."""
+    began = time.perf_counter()
+    answer = join(frame)
+    return time.perf_counter() - began, answer
+
+
 def main(side: str, folder: Path, rows: int, repeats: int) -> None:
     """Measure and print."""
     warnings.simplefilter("ignore")
@@ -83,13 +100,23 @@ def main(side: str, folder: Path, rows: int, repeats: int) -> None:
     join = polars_side(folder, rows) if side == "polars" else feast_side(folder / side, rows)
     opened = time.perf_counter() - began
     forget(folder)
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     seconds = []
     for _ in range(repeats):
-        began = time.perf_counter()
-        answer = join()
-        seconds.append(time.perf_counter() - began)
-    found = {"side": side, "rows": answer.num_rows, "opened": opened, "seconds": seconds, "sums": checksum(answer)}
-    print(json.dumps(found))
+        spent, answer = timed(join, frame=False)
+        seconds.append(spent)
+    peak = memory("VmHWM") - before
+    frames = [timed(join, frame=True)[0] for _ in range(repeats - 1)]
+    found = {
+        "side": side,
+        "rows": answer.num_rows,
+        "opened": opened,
+        "seconds": seconds,
+        "frames": frames,
+        "peak": peak,
+    }
+    print(json.dumps({**found, "sums": checksum(answer)}))
 
 
 if __name__ == "__main__":

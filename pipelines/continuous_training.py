@@ -44,7 +44,7 @@ def continuous_training(
     """
     base = {"state": state, "run": run}
     ingested = ingest(workload=workload, until=until, **base)
-    checked = validate(workload=workload, arrivals=ingested.outputs["arrivals"], **base)
+    checked = validate(workload=workload, champion=champion, arrivals=ingested.outputs["arrivals"], **base)
     valid, base["verdict"] = checked.outputs["valid"], checked.outputs["verdict"]
     versioned = version(valid=valid, **base)
     data = {"valid": valid, "data_version": versioned.outputs["data_version"]}

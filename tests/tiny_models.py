@@ -69,3 +69,35 @@ def write_model(store: Path, bias: float = 0.1, log_of_first: bool = False) -> s
     digest = write_manifest(folder)
     folder.rename(store / folder_name(digest))
     return digest
+
+
+def write_model_of(store: Path, schema: FeatureSchema) -> str:
+    """Write one model version of any schema under `store`/<hex>, a logistic score of the sum; returns its digest."""
+    from onnx import TensorProto, helper
+
+    folder, width = store / "new", len(schema.features)
+    folder.mkdir(parents=True)
+    nodes = [
+        helper.make_node("IsNaN", ["features"], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", "features"], ["filled"]),
+        helper.make_node("MatMul", ["filled", "weights"], ["product"]),
+        helper.make_node("Sigmoid", ["product"], ["score"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sum",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, width])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])],
+        [
+            helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+            helper.make_tensor("weights", TensorProto.FLOAT, [width, 1], [1e-3] * width),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "model.txt").write_text("sum\n")
+    (folder / "feature_schema.json").write_text(schema.dump())
+    (folder / "reference.json").write_text(json.dumps({"rows": [{}], "scores": [0.5]}))
+    digest = write_manifest(folder)
+    folder.rename(store / folder_name(digest))
+    return digest

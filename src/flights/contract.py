@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flights.workload import ORIGINS
-from tidegate.validate.contract import Column, Contract, Repair, Rule, TableContract
+from tidegate.validate.contract import (
+    Column,
+    Contract,
+    Guard,
+    Reference,
+    Repair,
+    Rule,
+    TableContract,
+    not_before,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
-TAILNUM = Column("tailnum", "text", nullable=True, pattern="[A-Z0-9]{4,6}")
-CARRIER = Column("carrier", "text", pattern="[A-Z0-9]{2}")
+FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2050, 1, 1, tzinfo=UTC)
+"""A clock outside of this was never set."""
+TAILNUM = Column("tailnum", "text", nullable=True, pattern="[A-Z0-9]{4,6}", guard=Guard(null_share=0.3))
+CARRIER = Column("carrier", "text", pattern="[A-Z0-9]{2}", guard=Guard(new_values=0.1))
 ORIGIN = Column("origin", "text", isin=ORIGINS)
 FLIGHT_ID = Column("flight_id", "text", pattern="[A-Z0-9]{2}-[0-9]+-[A-Z]{3}-[0-9]{8}T[0-9]{4}")
-TIME = Column("event_time", "time")
+TIME = Column("event_time", "time", low=FIRST, high=LAST)
+WEATHER_THERE = Reference("origin", "weather", "origin")
+
+
+STILL = ("wind_gust", "precip", "visib")
+"""What a quiet day does not change: no gusts, no rain, clear sight."""
+GUARDS = {
+    "temp": Guard(null_share=0.3),
+    "humid": Guard(null_share=0.3, mean_shift=2.0),
+    "wind_speed": Guard(null_share=0.3, mean_shift=2.0),
+    "pressure": Guard(null_share=0.5, mean_shift=3.0),
+}
+"""Seasons move the means (the temperature's by four standard deviations), so only broken sensors and units show."""
 
 
 def _outcome_has_its_delays() -> pl.Expr:
@@ -30,13 +54,6 @@ def _outcome_has_its_delays() -> pl.Expr:
         .then(left & ~arrived)
         .otherwise(~left & ~arrived)
     )
-
-
-def _known_after_departure() -> pl.Expr:
-    """A flight's end is not known before it left, nor an hour before its scheduled departure when it left early."""
-    import polars as pl
-
-    return pl.col("event_time") >= pl.col("scheduled_departure") - pl.duration(minutes=60)
 
 
 def _clean_tailnum() -> pl.Expr:
@@ -57,27 +74,30 @@ def build() -> Contract:
     tailnum = Repair("tailnum_trimmed_upper_case", "tailnum", _clean_tailnum)
     flights = TableContract(
         columns=(
-            *(FLIGHT_ID, TIME, Column("scheduled_departure", "time"), CARRIER),
+            *(FLIGHT_ID, TIME, Column("scheduled_departure", "time", low=FIRST, high=LAST), CARRIER),
             Column("flight", "integer", low=1, high=9999),
             *(TAILNUM, ORIGIN),
             Column("dest", "text", pattern="[A-Z]{3}"),
-            Column("distance", "integer", low=10, high=10_000),
+            Column("distance", "integer", low=10, high=10_000, guard=Guard(mean_shift=0.5)),
             Column("dep_delay", "integer", nullable=True, low=-180, high=2880),
             Column("air_time", "integer", nullable=True, low=10, high=1200),
             Column("arr_delay", "integer", nullable=True, low=-240, high=2880),
-            Column("outcome", "text", isin=("landed", "cancelled", "diverted")),
+            Column("outcome", "text", isin=("landed", "cancelled", "diverted"), constant=True),
         ),
         key=("flight_id",),
         rules=(
             Rule("outcome_delays", ("outcome", "dep_delay", "air_time", "arr_delay"), _outcome_has_its_delays),
-            Rule("known_after", ("event_time", "scheduled_departure"), _known_after_departure),
+            # a flight that leaves early is known of before its scheduled departure, by an hour at most
+            not_before("known_after", "event_time", "scheduled_departure", timedelta(hours=1)),
         ),
         repairs=(tailnum,),
+        references=(WEATHER_THERE,),
     )
     departures = TableContract(
         columns=(FLIGHT_ID, TIME, CARRIER, TAILNUM, ORIGIN, Column("dep_delay", "integer", low=-180, high=2880)),
         key=("flight_id",),
         repairs=(tailnum,),
+        references=(WEATHER_THERE,),
     )
     return Contract({"departures": departures, "flights": flights, "weather": _weather()})
 
@@ -93,7 +113,10 @@ def _weather() -> TableContract:
         "pressure": (850.0, 1100.0),
         "visib": (0.0, 100.0),
     }
-    measured = [Column(name, "number", True, low, high) for name, (low, high) in limits.items()]
+    measured = [
+        Column(name, "number", True, low, high, constant=name in STILL, guard=GUARDS.get(name))
+        for name, (low, high) in limits.items()
+    ]
     return TableContract(
         columns=(ORIGIN, TIME, *measured),
         key=("origin", "event_time"),

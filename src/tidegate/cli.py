@@ -63,6 +63,7 @@ def up(
     state: State = DEFAULT_STATE,
     port: Annotated[int, typer.Option(help="Port of the gateway; 0 chooses a free one.")] = 8080,
     clock: Annotated[str, typer.Option(help="wall, or events: time is announced by POST /clock.")] = "wall",
+    nats: Annotated[str | None, typer.Option(help="URL of a NATS server; else an embedded one, for streams.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run gateway, services, controller and console until Ctrl-C; a second start resumes."""
@@ -79,7 +80,7 @@ def up(
         )
         sys.stdout.flush()
 
-    serve_until_stopped(model, state, port, "events" if clock == "events" else "wall", ready)
+    serve_until_stopped(model, state, port, "events" if clock == "events" else "wall", ready, nats)
 
 
 @app.command()
@@ -354,13 +355,105 @@ def validate(
         return _run_stage("validate", params, root, as_json)
     if workload is None:
         raise UserError("--workload", None, "the workload whose contract the file must keep")
-    from tidegate.validate.step import validate_file
+    from tidegate.validate.file import validate_file
 
     report = validate_file(file, workload)
     found = [f"  {v['check']} {v['column']}: {v['rows']} rows, e.g. {v['examples'][:3]}" for v in report["violations"]]
     head = f"{file}: {report['rows']} rows, {'ok' if report['ok'] else 'not ok'}"
     say(report, as_json, "\n".join([head, *found]))
     if not report["ok"]:
+        raise typer.Exit(1)
+
+
+@words["validate"].command("profile")
+def validate_profile(
+    source: Annotated[str, typer.Argument(metavar="FILE_OR_DIR", help="Or a data version of --state.")],
+    workload: WorkloadName,
+    against: Annotated[str | None, typer.Option("--against", help="Another file, folder or data version.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the page goes; profile.html when absent.")] = None,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Draw the rows: distributions, missing values, correlations, faults, the change against another version."""
+    from tidegate.validate import render
+
+    page = render.profile(source, workload, against, state, out or (None if as_json else Path("profile.html")))
+    say(render.as_json(page) if as_json else None, as_json, render.as_text(page))
+
+
+@words["version"].command("list")
+def version_list(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Every data version that this state folder knows, oldest first."""
+    from tidegate.version.history import versions
+
+    found = [known.summary() for known in versions(state)]
+    lines = [f"{one['version']}  {one['time']}  {one['rows']} rows  {one['files']} files" for one in found]
+    say(found, as_json, "\n".join(lines) or "no data versions yet")
+
+
+@words["version"].command("checkout")
+def version_checkout(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Its first characters are enough.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is new, or an earlier checkout.")],
+    commit: Annotated[bool, typer.Option("--commit", help="Write DIR.dvc and commit that file to git.")] = False,
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Restore the rows of a data version from its remote."""
+    from dataclasses import asdict
+
+    from tidegate.version.checkout import checkout
+    from tidegate.version.history import find
+
+    done = checkout(find(state, version), out, commit)
+    committed = f", {done.committed} committed" if done.committed else ""
+    say(asdict(done), as_json, f"{done.version}: {done.files} files, {done.rows} rows in {done.out}{committed}")
+
+
+@words["version"].command("diff")
+def version_diff(
+    before: Annotated[str, typer.Argument(metavar="A")],
+    after: Annotated[str, typer.Argument(metavar="B")],
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Partitions added, changed and removed from A to B, and rows by table."""
+    from tidegate.version import diff
+    from tidegate.version.history import find
+
+    first, second = find(state, before), find(state, after)
+    tables = diff.diff(first.contents(), second.contents())
+    names = first.version, second.version
+    say(diff.document(*names, tables), as_json, diff.text(*names, tables))
+
+
+@words["features"].command("materialize")
+def features_materialize(model_file: ModelFile, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
+    """Bring the live feature repo up to the newest data version; while no stream feeds it."""
+    from dataclasses import asdict
+
+    from tidegate.features.materialize import materialize
+    from tidegate.spec import load_model
+
+    done = materialize(load_model(model_file).spec.workload, state)
+    lines = [f"  {name:20s} {rows} new rows, {done.online[name]} keys online" for name, rows in done.offline.items()]
+    say(asdict(done), as_json, "\n".join([f"{done.version} up to {done.until}", *lines]))
+
+
+@words["features"].command("parity")
+def features_parity(
+    model_file: ModelFile,
+    state: State = DEFAULT_STATE,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many predictions.")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Work out the features of logged predictions again, offline; print those that differ."""
+    from tidegate.features.logged import check_parity
+    from tidegate.spec import load_model
+
+    report = check_parity(load_model(model_file), state, limit)
+    say(report.to_json(), as_json, report.to_text())
+    if not report.ok:
         raise typer.Exit(1)
 
 

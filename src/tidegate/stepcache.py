@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.errors import UserError
+from tidegate.ingest.disk import MANIFEST, read_manifest
 
 Paths = Mapping[str, Path]
 _PACKAGE = Path(__file__).parent
@@ -27,6 +28,31 @@ _NOT_COMPUTING = {"cli.py", "up.py"}
 
 def content_digest(path: Path) -> str:
     """sha256 hex of a file's bytes, or of a folder's sorted relative paths and their files' bytes."""
+    return _digest(path, {})
+
+
+def known_digest(path: Path) -> str:
+    """The same as `content_digest`, without reading the partitions of a folder with a manifest.
+
+    The manifest has their SHA-256. It is written last, so a file that is newer has been touched since, and is read.
+    """
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        return content_digest(path)
+    try:
+        listed = read_manifest(path)
+    except UserError:
+        return content_digest(path)
+    written = manifest.stat().st_mtime_ns
+    parts = (part for table in listed.tables.values() for part in table)
+    return _digest(path, {part.path: part.sha256 for part in parts if _older(path / part.path, written)})
+
+
+def _older(path: Path, time_ns: int) -> bool:
+    return path.is_file() and path.stat().st_mtime_ns <= time_ns
+
+
+def _digest(path: Path, known: Mapping[str, str]) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -34,7 +60,8 @@ def content_digest(path: Path) -> str:
         raise UserError(str(path), "no file or folder", "the output of an earlier step")
     digest = hashlib.sha256()
     for file_path in sorted(found for found in path.rglob("*") if found.is_file()):
-        digest.update(f"{file_path.relative_to(path).as_posix()}\0{content_digest(file_path)}\n".encode())
+        name = file_path.relative_to(path).as_posix()
+        digest.update(f"{name}\0{known.get(name) or _digest(file_path, {})}\n".encode())
     return digest.hexdigest()
 
 
@@ -73,7 +100,7 @@ def _workload_files(workload: str) -> list[Path]:
 
 def key(step: str, parameters: Mapping[str, str], inputs: Paths, code: str) -> str:
     """The entry's name: 32 hex digits over step, parameters, input contents and code."""
-    contents = {name: content_digest(path) for name, path in inputs.items()}
+    contents = {name: known_digest(path) for name, path in inputs.items()}
     text = json.dumps([step, dict(parameters), contents, code], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -109,7 +136,7 @@ def store(entry: Path, outputs: Paths, result: Mapping[str, Any]) -> None:
     try:
         for name, path in outputs.items():
             link_tree(path, made / name)
-        digests = {name: content_digest(path) for name, path in outputs.items()}
+        digests = {name: known_digest(path) for name, path in outputs.items()}
         (made / "entry.json").write_text(json.dumps({"outputs": digests, "result": result}), encoding="utf-8")
         made.rename(entry)
     except FileExistsError:

@@ -48,7 +48,7 @@ STEPS: dict[str, Step] = {
     step.name: step
     for step in (
         Step("ingest", (), ("arrivals",), ("workload", "until"), cached=False),
-        Step("validate", ("arrivals",), ("valid",), ("workload",), decides=True, code=("ingest",)),
+        Step("validate", ("arrivals",), ("valid",), ("workload", "champion"), decides=True, code=("ingest",)),
         Step("version", ("valid",), ("data_version",), (), code=("ingest",), libraries=()),
         Step(
             "features",
@@ -203,13 +203,13 @@ def _compute(step: Step, parameters: dict[str, str], ins: Paths, outs: Paths, st
 def _ingest(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
     from tidegate.ingest.step import ingest
 
-    return ingest(parameters["workload"], parameters["until"], outs["arrivals"])
+    return ingest(parameters["workload"], parameters["until"], outs["arrivals"], state)
 
 
 def _validate(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
     from tidegate.validate.step import validate
 
-    return validate(ins["arrivals"], parameters["workload"], outs["valid"])
+    return validate(ins["arrivals"], parameters["workload"], outs["valid"], _last_good(parameters["champion"], state))
 
 
 def _version(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
@@ -268,6 +268,13 @@ def _champion(digest: str, state: Path) -> Path | None:
     from tidegate.train.model_file import folder_name
 
     return state / "models" / folder_name(digest) if digest else None
+
+
+def _last_good(champion: str, state: Path) -> Path | None:
+    """The profile of the data that the champion was trained on."""
+    from tidegate.register.models import profile_path
+
+    return profile_path(champion, state) if champion else None
 
 
 def _paths(named: Mapping[str, str]) -> dict[str, Path]:

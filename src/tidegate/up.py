@@ -23,14 +23,18 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from tidegate.controller.loop import Controller
+    from tidegate.targets.streams import Streams
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, ready: Callable[[str], None]) -> None:
+def serve_until_stopped(
+    model: Model, state: Path, port: int, kind: ClockKind, ready: Callable[[str], None], nats: str | None = None
+) -> None:
     """Start everything, call `ready` with the gateway's address, and stop everything in order at the end.
 
-    What a killed predecessor left running is adopted, so that traffic goes on while a controller is away.
+    What a killed predecessor left running is adopted, so that traffic goes on while a controller is away. `nats`: URL
+    of the server that has the workload's streams; without it an embedded one is started.
     Raises UserError for a port in use, a state folder in use or one that cannot be written.
     """
     check(model)
@@ -43,10 +47,14 @@ def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, r
         control_port = _control_port(state)
         keys = _trusted(model, state)
         target = LocalTarget(
-            state, model=model.name, port=port, clock=kind, control_port=control_port, public_keys=keys
-        )
+            state, model=model.name, port=port, clock=kind, control_port=control_port, public_keys=keys,
+            by_key=_by_key(model, state),
+        )  # fmt: skip
+        streams = _streams(model, state, kind, nats)
         try:
             target.start()
+            if streams:
+                streams.start()
             controller, app = _compose(model, state, target, kind)
             with ThreadPoolExecutor(1, "controller") as pool:
                 looping = pool.submit(controller.run)
@@ -60,6 +68,8 @@ def serve_until_stopped(model: Model, state: Path, port: int, kind: ClockKind, r
                     looping.result()
         finally:
             _ignore_signals()
+            if streams:
+                streams.stop()
             target.stop()
 
 
@@ -68,6 +78,33 @@ def _trusted(model: Model, state: Path) -> Sequence[str]:
     from tidegate.register.models import public_key
 
     return model.spec.trust.keys if model.spec.trust else (public_key(state).hex(),)
+
+
+def _streams(model: Model, state: Path, kind: ClockKind, nats: str | None) -> Streams | None:
+    """The processes of the workload's streams; None where it has none. UserError when `nats` is of no use then."""
+    from tidegate.targets.streams import Streams
+    from tidegate.workload import load_workload
+
+    name = model.spec.workload
+    if load_workload(name).streams:
+        return Streams(state, model=model.name, workload=name, clock=kind, url=nats)
+    if nats is not None:
+        raise UserError("--nats", "a URL", f"nothing: the workload {name} has no streams")
+    return None
+
+
+def _by_key(model: Model, state: Path) -> Sequence[str]:
+    """Arguments with which services answer by entity key; none where the workload has no repo with an online store."""
+    from tidegate.features.live import live_repo
+    from tidegate.workload import load_workload
+
+    name = model.spec.workload
+    try:
+        live = live_repo(state, load_workload(name), name)
+    except UserError as error:
+        logging.getLogger(__name__).warning("no answers by key: %s", error)
+        return ()
+    return ("--workload", name, "--online", str(live.online), "--project", live.project)
 
 
 @contextmanager

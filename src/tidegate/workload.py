@@ -10,10 +10,10 @@ became known. Nothing may be derived from a row for an earlier time than that.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from tidegate.errors import UserError
 
@@ -56,6 +56,27 @@ class Source(Protocol):
 
         Raises UserError when the source cannot be read, with what to do about it.
         """
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a table that its source hands over at once: a file, a month of an SQL table.
+
+    `name` tells it from every other piece of the source; `token` changes when its content does; `read` gives its rows.
+    """
+
+    table: str
+    name: str
+    token: str
+    read: Callable[[], pl.DataFrame]
+
+
+@runtime_checkable
+class PartedSource(Source, Protocol):
+    """A source that can say what is new: ingest reads a piece once for each token, and keeps its rows."""
+
+    def parts(self) -> Iterable[Part]:
+        """Every piece that there is now, without reading it."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +125,7 @@ class Workload:
     streams: tables whose rows also come as events of a stream, by name.
     slices: slice name -> column of the entity rows, for gates by slice and protected group.
     families, params: hints for training, plain data: candidate families in order, and parameters by family.
+    partition: what one file of a table holds: a month or a day of event time.
     """
 
     name: str
@@ -121,6 +143,7 @@ class Workload:
     slices: Mapping[str, str] = field(default_factory=dict)
     families: tuple[str, ...] = ()
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    partition: Literal["month", "day"] = "month"
 
     def view_definitions(self) -> tuple[AsofView, ...]:
         """How each view is joined."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
-import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -14,10 +12,6 @@ from tidegate.journal.store import open_journal
 
 pytestmark = pytest.mark.browser
 
-QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 PLOTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => ({
     meta: plot.layout.meta, text: plot.layout.font.color, width: plot.getBoundingClientRect().width,
     room: plot.parentElement.getBoundingClientRect().width,
@@ -31,21 +25,6 @@ SETTLED = """width => {
     return innerWidth === width && [...document.querySelectorAll('.js-plotly-plot')].every(
         plot => plot.layout.font.color === text && Math.abs(plot._fullLayout.width - plot.clientWidth) < 1);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("TIDEGATE_BROWSER") == "required":
-            pytest.fail("no chromium or google-chrome on PATH, and TIDEGATE_BROWSER=required")
-        pytest.skip("no chromium or google-chrome on PATH")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

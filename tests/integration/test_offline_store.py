@@ -1,95 +1,27 @@
 """`AsofOfflineStore` behind Feast: against a naive search, and against Feast's own file store."""
 
-from datetime import UTC, datetime, timedelta
+import os
+import subprocess
+import sys
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
+from tests.integration.offline_repo import OURS, START, make_store, sample
+from tidegate.errors import UserError
 from tidegate.features.feast_repo import quick_import
 
 with quick_import():
-    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RequestSource, ValueType
     from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
-    from feast.on_demand_feature_view import on_demand_feature_view
-    from feast.repo_config import RepoConfig
-    from feast.types import Float32, Int64, String
-
-START = datetime(2013, 1, 1, tzinfo=UTC)
-OURS = {"type": "tidegate.features.AsofOfflineStore"}
-
-
-def make_store(folder, offline):
-    config = RepoConfig(
-        project="test",
-        provider="local",
-        registry=str(folder / "registry.db"),
-        online_store={"type": "sqlite", "path": str(folder / "online.db")},
-        offline_store=offline,
-        entity_key_serialization_version=3,
-        repo_path=folder,
-    )
-    store = FeatureStore(config=config)
-    driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
-    city = Entity(name="city", join_keys=["city_id"], value_type=ValueType.STRING)
-    trips = FeatureView(
-        name="trips",
-        entities=[driver],
-        ttl=timedelta(hours=6),
-        schema=[
-            Field(name="driver_id", dtype=Int64),
-            Field(name="rate", dtype=Float32),
-            Field(name="count", dtype=Int64),
-        ],
-        source=FileSource(
-            name="trips_table", path="trips.parquet", timestamp_field="at", created_timestamp_column="made"
-        ),
-    )
-    weather = FeatureView(
-        name="weather",
-        entities=[city],
-        ttl=timedelta(0),
-        schema=[Field(name="city_id", dtype=String), Field(name="temp", dtype=Float32)],
-        source=FileSource(name="weather_table", path="weather.parquet", timestamp_field="at"),
-    )
-    request = RequestSource(name="asked", schema=[Field(name="extra", dtype=Float32)])
-
-    @on_demand_feature_view(sources=[weather, request], schema=[Field(name="warmer", dtype=Float32)], mode="pandas")
-    def warmer(inputs: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"warmer": (inputs["temp"] + inputs["extra"]).astype("float32")})
-
-    store.apply([driver, city, trips, weather, warmer])
-    return store
 
 
 @pytest.fixture(scope="module")
 def rows():
-    draw = np.random.default_rng(1)
-    hours = lambda count, high: [START + timedelta(hours=float(h)) for h in draw.integers(0, high, count)]  # noqa: E731
-    trips = pd.DataFrame(
-        {
-            "driver_id": draw.integers(0, 5, 200),
-            "rate": draw.random(200).astype("float32"),
-            "count": draw.integers(0, 100, 200),
-            "at": hours(200, 48),
-        }
-    )
-    trips["made"] = trips["at"] + pd.to_timedelta(draw.permutation(200), unit="s")
-    weather = pd.DataFrame(
-        {"city_id": draw.choice(["x", "y"], 60), "temp": draw.random(60).astype("float32"), "at": hours(60, 48)}
-    )
-    weather = weather.drop_duplicates(["city_id", "at"])
-    entities = pd.DataFrame(
-        {
-            "driver_id": draw.integers(0, 7, 150),
-            "city_id": draw.choice(["x", "y", "z"], 150),
-            "extra": draw.random(150).astype("float32"),
-            "event_timestamp": hours(150, 60),
-            "note": [f"row {i}" for i in range(150)],
-        }
-    )
-    return trips, weather, entities
+    return sample()
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +123,7 @@ def test_rows_are_appended(rows, tmp_path):
     store.write_to_offline_store("trips", rows[0].tail(5), allow_registry_cache=False)
     assert len(pd.read_parquet(tmp_path / "trips.parquet")) == 15
     view = store.get_feature_view("trips")
-    with pytest.raises(ValueError, match="got columns"):
+    with pytest.raises(UserError, match="got 'columns a'"):
         type(store._get_provider().offline_store).offline_write_batch(store.config, view, pa.table({"a": [1]}), None)
 
 
@@ -204,6 +136,127 @@ def test_a_saved_dataset_is_written_once(store, rows, tmp_path):
         job.persist(SavedDatasetFileStorage(str(path)))
 
 
-def test_a_query_as_entities_is_refused_in_words(store):
-    with pytest.raises(ValueError, match="takes a pandas DataFrame"):
-        store.get_historical_features("SELECT 1", ["trips:rate"])
+def write(store, table):
+    type(store._get_provider().offline_store).offline_write_batch(
+        store.config, store.get_feature_view("trips"), table, None
+    )
+
+
+def test_a_folder_that_is_not_there_yet_takes_batches(rows, tmp_path):
+    trips, weather, entities = rows
+    weather.to_parquet(tmp_path / "weather.parquet")
+    store = make_store(tmp_path, OURS, f"{tmp_path}/folders/")
+    folder = tmp_path / "folders" / "trips.parquet"
+    folder.mkdir(parents=True)
+    batches = [pa.Table.from_pandas(trips.iloc[low : low + 50], preserve_index=False) for low in range(0, 200, 50)]
+    write(store, batches[0].slice(0, 0))
+    for batch in [*batches, batches[1]]:
+        write(store, batch)
+    assert len(list(folder.iterdir())) == 1 + 4
+    trips.to_parquet(tmp_path / "trips.parquet")
+    whole = make_store(tmp_path, OURS).get_historical_features(entities, ["trips:rate"]).to_df()
+    parts = make_store(tmp_path, OURS, f"{tmp_path}/folders/").get_historical_features(entities, ["trips:rate"])
+    pd.testing.assert_frame_equal(whole, parts.to_df())
+    with pytest.raises(UserError, match="takes columns driver_id, rate, count, at, made"):
+        write(store, pa.table({"driver_id": [1]}))
+
+
+def test_values_of_another_type_are_refused(rows, tmp_path):
+    rows[0].to_parquet(tmp_path / "trips.parquet")
+    store = make_store(tmp_path, OURS)
+    batch = pa.Table.from_pandas(rows[0].head(2).assign(rate=["fast", "slow"]), preserve_index=False)
+    with pytest.raises(UserError, match="values of the columns' types"):
+        write(store, batch)
+    assert len(pd.read_parquet(tmp_path / "trips.parquet")) == 200
+
+
+def test_a_backfill_leaks_unless_created_times_are_heeded(rows, tmp_path):
+    """A later run recomputes the past, with values that nobody had then."""
+    trips, weather, entities = rows
+    prompt = trips.assign(made=trips["at"])
+    backfill = prompt.assign(rate=prompt["rate"] + 100, made=pd.Timestamp(START) + pd.Timedelta(days=30))
+    pd.concat([prompt, backfill]).to_parquet(tmp_path / "trips.parquet")
+    weather.to_parquet(tmp_path / "weather.parquet")
+    store = make_store(tmp_path, OURS)
+    asked = [
+        store.get_historical_features(entities, ["trips:rate"], filter_by_created_timestamp=x) for x in (False, True)
+    ]
+    leaked, known = (job.to_df()["rate"] for job in asked)
+    assert (leaked.dropna() >= 100).all()
+    assert known.notna().sum() == leaked.notna().sum() > 50
+    prompt.to_parquet(tmp_path / "trips.parquet")
+    then = store.get_historical_features(entities, ["trips:rate"]).to_df()["rate"]
+    pd.testing.assert_series_equal(known, then)
+
+
+def test_keys_of_another_kind_and_missing_columns_are_named(store, rows):
+    with pytest.raises(UserError, match="entity rows, column driver_id: got 'String'"):
+        store.get_historical_features(rows[2].astype({"driver_id": str}), ["trips:rate"]).to_df()
+    with pytest.raises(UserError, match="no column driver_id"):
+        store.get_historical_features(rows[2].drop(columns="driver_id"), ["trips:rate"]).to_df()
+    with pytest.raises(UserError, match="got 'rate'"):
+        store.get_historical_features(rows[2].assign(rate=1), ["trips:rate"])
+
+
+def test_a_join_within_a_small_memory_gives_the_same(rows, tmp_path):
+    """One byte of memory: every view goes to DuckDB, in its least limit."""
+    trips, weather, entities = rows
+    trips.to_parquet(tmp_path / "trips.parquet")
+    weather.to_parquet(tmp_path / "weather.parquet")
+    for known in (False, True):
+        answers = [
+            make_store(tmp_path, {**OURS, **more})
+            .get_historical_features(entities, REFS, filter_by_created_timestamp=known)
+            .to_df()
+            for more in ({}, {"memory_bytes": 1})
+        ]
+        pd.testing.assert_frame_equal(*answers)
+
+
+LARGE = """
+import duckdb, sys
+import polars as pl
+from tidegate.features.asof import AsofView
+from tidegate.features.opened import opened_view
+from tidegate.features.parquet_source import open_source
+from tidegate.features.spill import lookup_spilling
+folder, out, limit = sys.argv[1:]
+
+def memory(name):
+    line = next(one for one in open("/proc/self/status") if one.startswith(name))
+    return int(line.split()[1]) // 1024
+
+rows = pl.read_parquet(f"{folder}/entities.parquet")
+view = AsofView("large", ("k",), ("v", "w"), None, "at", "made")
+opened = opened_view(view, open_source(f"{folder}/view"), {})
+before = memory("VmRSS")
+spilled = lookup_spilling(rows, opened, int(limit) * 2**20, "at")
+spilled.write_parquet(out)
+print(memory("VmHWM") - before)
+"""
+
+
+def test_a_view_larger_than_the_memory_is_joined_from_disk(tmp_path):
+    """6 million rows, 229 MiB once read, joined by DuckDB in 128: the process grows by less than the table's size."""
+    (tmp_path / "view").mkdir()
+    count, parts = 1_000_000, 6
+    for part in range(parts):
+        number = pl.int_range(part * count, (part + 1) * count, eager=True)
+        at = (number * 1_000_000).cast(pl.Datetime("us", "UTC"))
+        key = (number * 2_654_435_761) % 1000
+        table = pl.DataFrame({"k": key, "at": at, "made": at, "v": number.cast(pl.Float64), "w": number})
+        table.write_parquet(tmp_path / "view" / f"{part}.parquet", compression="lz4")
+    asked = pl.int_range(0, count * parts, 20_011, eager=True)
+    rows = pl.DataFrame({"k": asked % 1000, "at": (asked * 1_000_000).cast(pl.Datetime("us", "UTC"))})
+    rows.write_parquet(tmp_path / "entities.parquet")
+    words = [sys.executable, "-c", LARGE, str(tmp_path), str(tmp_path / "out.parquet"), "128"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) < 229
+    found = pl.read_parquet(tmp_path / "out.parquet")
+    # The newest row of key k at or before row n is the last m <= n with m * 2654435761 = k (mod 1000).
+    inverse = pow(2_654_435_761, -1, 1000)
+    residue = (asked % 1000) * inverse % 1000
+    newest = asked - (asked - residue) % 1000
+    assert found["w"].equals(pl.select(pl.when(newest >= 0).then(newest)).to_series().rename("w"))
+    assert found["v"].equals(found["w"].cast(pl.Float64).rename("v"))

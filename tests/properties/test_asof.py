@@ -1,4 +1,4 @@
-"""The fast point-in-time join against a naive search, row by row."""
+"""The fast point-in-time join against a naive search, row by row; and DuckDB's, which spills, against the fast one."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,84 +6,117 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.features.asof import AsofView, join
+from tidegate.features.asof import AsofView, join, lookup
+from tidegate.features.bitemporal import last_at_most
+from tidegate.features.opened import opened_view
+from tidegate.features.parquet_source import ParquetSource
+from tidegate.features.spill import lookup_spilling
 from tidegate.features.windows import trailing_sums
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 KEYS = st.sampled_from(["a", "b", None])
 HOURS = st.integers(0, 8)
+MAYBE = HOURS | st.none()
+ZONES = st.sampled_from([None, "UTC", "America/New_York", "Asia/Kolkata"])
+UNITS = st.sampled_from(["ms", "us", "ns"])
 
 
 def at(hours):
     return None if hours is None else START + timedelta(hours=hours)
 
 
-def times(column, zone="UTC"):
-    return pl.Series(column, dtype=pl.Datetime("us", zone))
+def times(rows, column, unit, zone):
+    """Hours as a column of times in some unit and zone; a naive one is meant as UTC."""
+    utc = pl.Series(column, [at(row[column]) for row in rows], dtype=pl.Datetime("us", "UTC")).dt.cast_time_unit(unit)
+    return utc.dt.replace_time_zone(None) if zone is None else utc.dt.convert_time_zone(zone)
 
 
-def naive(entity, rows, keys, ttl):
+def naive(entity, rows, keys, ttl, created, known):
     """The value that counts for one entity row, by looking at every row of the view."""
     fits = [
         row
         for row in rows
-        if row["at"] is not None
+        if entity["at"] is not None
+        and row["at"] is not None
         and row["at"] <= entity["at"]
         and (ttl is None or row["at"] >= entity["at"] - ttl)
         and all(entity[key] is not None and entity[key] == row[key] for key in keys)
+        and not (created and known and None not in (row["made"], entity[known]) and row["made"] > entity[known])
     ]
-    # The last of the newest: later created wins, of equals the one further down.
-    best = max(enumerate(fits), key=lambda one: (one[1]["at"], one[1]["made"], one[0]), default=(0, None))[1]
-    return None if best is None else best["value"]
+    # The last of the newest: later created wins (never said: first), of equals the one further down.
+    made = [-1 if row["made"] is None or not created else row["made"] for row in fits]
+    best = max(range(len(fits)), key=lambda i: (fits[i]["at"], made[i], i), default=None)
+    return None if best is None else fits[best]["value"]
 
 
-entity_rows = st.lists(st.fixed_dictionaries({"k": KEYS, "l": KEYS, "at": HOURS}), max_size=12)
+entity_rows = st.lists(st.fixed_dictionaries({"k": KEYS, "l": KEYS, "at": MAYBE, "seen": MAYBE}), max_size=12)
 view_rows = st.lists(
-    st.fixed_dictionaries(
-        {"k": KEYS, "l": KEYS, "at": HOURS | st.none(), "made": st.integers(0, 2), "value": st.integers() | st.none()}
-    ),
+    st.fixed_dictionaries({"k": KEYS, "l": KEYS, "at": MAYBE, "made": MAYBE, "value": st.integers(0, 999) | st.none()}),
     max_size=15,
 )
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    entity_rows,
-    st.lists(
-        st.tuples(view_rows, st.sampled_from([(), ("k",), ("k", "l")]), st.sampled_from([None, 0, 1, 3])), max_size=3
-    ),
-    st.booleans(),
+view_cases = st.fixed_dictionaries(
+    {
+        "rows": view_rows,
+        "keys": st.sampled_from([(), ("k",), ("k", "l")]),
+        "ttl": st.sampled_from([None, 0, 1, 3]),
+        "created": st.booleans(),
+        "unit": UNITS,
+        "zone": ZONES,
+    }
 )
-def test_the_join_is_the_naive_search(entities, views, created):
-    schema = {"k": pl.String, "l": pl.String, "at": pl.Datetime("us", "UTC"), "made": pl.Int64, "value": pl.Object}
-    schema = {**schema, "value": pl.Int64}
-    bounded = [
-        (
-            [
-                {**row, "value": row["value"] and row["value"] % 1000, "made": row["made"] if created else 0}
-                for row in rows
-            ],
-            keys,
-            ttl,
-        )
-        for rows, keys, ttl in views
-    ]
-    asked = []
-    for i, (rows, keys, ttl) in enumerate(bounded):
-        table = pl.DataFrame([{**row, "at": at(row["at"])} for row in rows], schema=schema)
-        span = None if ttl is None else timedelta(hours=ttl)
-        view = AsofView(f"v{i}", keys, ("value",), span, "at", "made" if created else None, rename={"value": f"v{i}"})
-        asked.append((view, table))
-    frame = pl.DataFrame(
-        [{**row, "at": at(row["at"]), "n": n} for n, row in enumerate(entities)],
-        schema={"k": pl.String, "l": pl.String, "at": pl.Datetime("us", "UTC"), "n": pl.Int64},
+
+
+def table_of(case):
+    keys = pl.DataFrame(case["rows"], schema={"k": pl.String, "l": pl.String, "value": pl.Int64})
+    return keys.with_columns(*(times(case["rows"], name, case["unit"], case["zone"]) for name in ("at", "made")))
+
+
+def view_of(case, name):
+    ttl = None if case["ttl"] is None else timedelta(hours=case["ttl"])
+    created = "made" if case["created"] else None
+    return AsofView(name, case["keys"], ("value",), ttl, "at", created, rename={"value": name})
+
+
+def entities_of(rows, unit="us", zone="UTC"):
+    keys = pl.DataFrame(
+        [{**row, "n": n} for n, row in enumerate(rows)], schema={"k": pl.String, "l": pl.String, "n": pl.Int64}
     )
-    answer = join(frame, asked, "at")
-    assert answer.columns == ["k", "l", "at", "n", *(f"v{i}" for i in range(len(views)))]
-    assert answer.select(frame.columns).equals(frame)
-    for i, (rows, keys, ttl) in enumerate(bounded):
-        span = None if ttl is None else ttl
-        assert answer[f"v{i}"].to_list() == [naive(entity, rows, keys, span) for entity in entities]
+    return keys.with_columns(times(rows, "at", unit, zone), times(rows, "seen", "us", "UTC"))
+
+
+@settings(max_examples=2000, deadline=None)
+@given(entity_rows, st.lists(view_cases, max_size=3), UNITS, ZONES, st.sampled_from([None, "seen", "at"]))
+def test_the_join_is_the_naive_search(entities, views, unit, zone, known):
+    frame = entities_of(entities, unit, zone)
+    named = [(case, f"v{i}") for i, case in enumerate(views)]
+    answer = join(frame, [(view_of(case, name), table_of(case)) for case, name in named], "at", known)
+    assert answer.columns == ["k", "l", "n", "at", "seen", *(name for _, name in named)]
+    assert answer.select(frame.columns).equals(entities_of(entities))
+    for case, name in named:
+        wanted = [naive(row, case["rows"], case["keys"], case["ttl"], case["created"], known) for row in entities]
+        assert answer[name].to_list() == wanted
+
+
+@settings(max_examples=300, deadline=None)
+@given(entity_rows, view_cases, st.integers(1, 4), st.sampled_from([None, "seen", "at"]))
+def test_the_join_that_spills_is_the_join_in_memory(tmp_path_factory, entities, case, parts, known):
+    folder = tmp_path_factory.mktemp("view")
+    table = table_of(case).rename({"value": "in file"})
+    for number in range(parts):
+        table[number * 15 // parts : (number + 1) * 15 // parts].write_parquet(folder / f"{number}.parquet")
+    view, frame = view_of(case, "v"), entities_of(entities)
+    opened = opened_view(view, ParquetSource(str(folder), str(folder)), {"in file": "value"})
+    spilled = lookup_spilling(frame, opened, 2**27, "at", known)
+    assert spilled.equals(lookup(frame, view, table_of(case), "at", known))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.data())
+def test_the_last_value_that_is_low_enough(values, data):
+    asked = data.draw(st.lists(st.tuples(st.integers(0, len(values) - 1), st.integers(-1, 10)), max_size=10))
+    start, limit = (pl.Series([one[i] for one in asked], dtype=pl.Int64).to_numpy() for i in (0, 1))
+    wanted = [max((i for i in range(s + 1) if values[i] <= most), default=-1) for s, most in asked]
+    assert last_at_most(pl.Series(values).to_numpy(), start, limit).tolist() == wanted
 
 
 @settings(max_examples=100, deadline=None)

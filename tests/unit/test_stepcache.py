@@ -1,11 +1,13 @@
 """The step cache: its key is contents, parameters and code; what it gives back is checked; outputs appear at once."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tidegate import stepcache
 from tidegate.errors import UserError
+from tidegate.ingest.arrivals import Manifest, Partition
 
 
 def tree(folder: Path, **files: str) -> Path:
@@ -23,6 +25,39 @@ def test_a_folders_digest_is_that_of_its_contents_whatever_it_is_called(tmp_path
     for number, files in enumerate(others):
         other = tree(tmp_path / f"other-{number}", **files)
         assert stepcache.content_digest(other) != stepcache.content_digest(one)
+
+
+def with_manifest(folder: Path) -> Path:
+    """A folder as the data steps write it: partitions, something else, the manifest last."""
+    tree(folder, **{"t/a.parquet": "1", "t/b.parquet": "2", "report.json": "{}"})
+    parts = [Partition(f"t/{x}.parquet", 1, stepcache.content_digest(folder / f"t/{x}.parquet")) for x in "ab"]
+    (folder / "manifest.json").write_text(Manifest("w:w", "2024-01-01T00:00:00Z", {"t": tuple(parts)}).dump())
+    return folder
+
+
+def test_a_manifest_saves_the_reading_of_its_partitions_and_changes_no_digest(tmp_path, monkeypatch):
+    folder = with_manifest(tmp_path / "valid")
+    whole = stepcache.content_digest(folder)
+    read = set()
+    true_open = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *a, **b: read.add(path.name) or true_open(path, *a, **b))
+    assert stepcache.known_digest(folder) == whole
+    assert read == {"manifest.json", "report.json"}
+
+
+@pytest.mark.parametrize("change", ["partition", "other", "manifest", "gone", "new"])
+def test_what_was_touched_after_the_manifest_is_read(tmp_path, change):
+    folder = with_manifest(tmp_path / "valid")
+    before = stepcache.known_digest(folder)
+    later = (folder / "manifest.json").stat().st_mtime_ns + 10**9
+    names = {"partition": "t/a.parquet", "other": "report.json", "manifest": "manifest.json", "new": "t/c.parquet"}
+    if change == "gone":
+        (folder / "t/a.parquet").unlink()
+    else:
+        path = folder / names[change]
+        path.write_text("changed")
+        os.utime(path, ns=(later, later))
+    assert stepcache.known_digest(folder) == stepcache.content_digest(folder) != before
 
 
 def test_a_missing_input_is_named(tmp_path):

@@ -91,4 +91,6 @@ def historical(folder: Path, service: str, entities: pl.DataFrame) -> pl.DataFra
         warnings.filterwarnings("ignore", "On demand feature view is an experimental", RuntimeWarning)
         store.apply(load_objects(folder))
     asked = store.get_feature_service(service)
-    return pl.DataFrame(store.get_historical_features(entities.to_pandas(), asked).to_arrow())
+    # A value that was written later was not known at the entity row's time: without this a backfill leaks.
+    job = store.get_historical_features(entities.to_pandas(), asked, filter_by_created_timestamp=True)
+    return pl.DataFrame(job.to_arrow())

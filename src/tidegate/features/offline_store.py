@@ -1,92 +1,64 @@
 """Feast's offline store on the point-in-time join of `tidegate.features.asof`. Does I/O.
 
 In a Feast repo: ``offline_store: {type: tidegate.features.AsofOfflineStore}``. Sources are Parquet files or folders of
-them (`FileSource`). Entity rows come as a pandas DataFrame.
+them (`FileSource`), here or behind a URL. Entity rows come as a pandas DataFrame, as a query that DuckDB answers, or
+not at all, for a range of time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
-from feast.infra.offline_stores.file_source import FileSource
+from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
-from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from feast.utils import compute_non_entity_date_range
+from pydantic import PositiveInt
 
-from tidegate.features.asof import AsofView, join, newest_last, utc
-from tidegate.ingest.sources import atomic_file, read_parquet
+from tidegate.errors import UserError
+from tidegate.features.asof import TIME, AsofView, check_names, newest_last, utc
+from tidegate.features.entity_rows import entity_rows
+from tidegate.features.historical import features_at, features_of_range, same_keys
+from tidegate.features.opened import OpenedView, Span, aware, between, opened_view, time_range
+from tidegate.features.parquet_source import (
+    ParquetSource,
+    collect,
+    columns_of,
+    scan,
+    schema_of,
+    within,
+)
+from tidegate.features.parquet_write import add_part, add_to_file
+from tidegate.features.retrieval import AsofRetrievalJob, source_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from feast.data_source import DataSource
+    from feast.feature_logging import LoggingConfig, LoggingSource
     from feast.feature_view import FeatureView
     from feast.infra.registry.base_registry import BaseRegistry
-    from feast.saved_dataset import SavedDatasetStorage
 
 
 class AsofOfflineStoreConfig(FeastConfigBaseModel):
-    """The store has no settings but its type."""
+    """Settings of the store under ``offline_store`` in feature_store.yaml."""
 
     type: Literal["tidegate.features.AsofOfflineStore"] = "tidegate.features.AsofOfflineStore"
-
-
-class AsofRetrievalJob(RetrievalJob):
-    """One retrieval: runs `evaluate` when its rows are asked for."""
-
-    def __init__(
-        self,
-        evaluate: Callable[[], pl.DataFrame],
-        repo_path: Path | None,
-        full_feature_names: bool = False,
-        on_demand_feature_views: list[OnDemandFeatureView] | None = None,
-        metadata: RetrievalMetadata | None = None,
-    ) -> None:
-        self._evaluate, self._repo_path, self._metadata = evaluate, repo_path, metadata
-        self._full_feature_names, self._on_demand = full_feature_names, on_demand_feature_views or []
-
-    @property
-    def full_feature_names(self) -> bool:
-        """Whether feature names carry their view's name."""
-        return self._full_feature_names
-
-    @property
-    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        """On-demand views that Feast applies to the rows."""
-        return self._on_demand
-
-    @property
-    def metadata(self) -> RetrievalMetadata | None:
-        """What was asked for."""
-        return self._metadata
-
-    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return self._evaluate().to_arrow(compat_level=pl.CompatLevel.oldest())
-
-    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        rows: pd.DataFrame = self._to_arrow_internal(timeout).to_pandas()
-        return rows
-
-    def persist(self, storage: SavedDatasetStorage, allow_overwrite: bool = False, timeout: int | None = None) -> None:
-        """Write the rows, on-demand features included, to a Parquet file."""
-        from feast.errors import SavedDatasetLocationAlreadyExists
-
-        path = source_path(storage.to_data_source(), self._repo_path)
-        if path.exists() and not allow_overwrite:
-            raise SavedDatasetLocationAlreadyExists(location=str(path))
-        rows = pl.DataFrame(self.to_arrow(timeout=timeout))
-        with atomic_file(path) as made:
-            rows.write_parquet(made)
+    memory_bytes: PositiveInt | None = None
+    """Memory that a join may take; none: what the machine, or the container, has free when it starts."""
 
 
 class AsofOfflineStore(OfflineStore):
     """Point-in-time features by polars: fast, no entity row dropped, the results that Feast documents."""
+
+    supports_filter_by_created_timestamp = True
 
     @staticmethod
     def get_historical_features(
@@ -97,31 +69,38 @@ class AsofOfflineStore(OfflineStore):
         registry: BaseRegistry,
         project: str,
         full_feature_names: bool = False,
-        **kwargs: Any,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
-        """Every entity row with the feature values known at its time, in the order of the rows."""
-        if not isinstance(entity_df, pd.DataFrame):
-            raise ValueError(f"entity_df: got {type(entity_df).__name__}, takes a pandas DataFrame")
-        time = infer_event_timestamp_from_entity_df(dict(zip(entity_df.columns, entity_df.dtypes, strict=True)))
-        times = pd.to_datetime(entity_df[time], utc=True)
-        entities = pl.from_pandas(entity_df.assign(**{time: times}), include_index=False).with_columns(utc(time))
+        """Every entity row with the feature values known at its time, in the order of the rows.
+
+        Without entity rows: every key that has a row between `start_date` and `end_date`, with its newest values of
+        that range; `end_date` is now and `start_date` the longest time to live before it where they are not given.
+        """
         views = [definition(view, feature_refs, full_feature_names) for view in feature_views]
+        sources = [_place(batch_source(view), config.repo_path) for view in feature_views]
+        memory = config.offline_store.memory_bytes
 
-        def evaluate() -> pl.DataFrame:
-            tables = [read_view(view, one, config.repo_path) for view, one in zip(feature_views, views, strict=True)]
-            return join(entities, zip(views, tables, strict=True), time)
+        def opened() -> list[OpenedView]:
+            return [opened_view(view, *source) for view, source in zip(views, sources, strict=True)]
 
+        if entity_df is None:
+            keys, time = same_keys(views), TIME
+            low, high = map(aware, compute_non_entity_date_range(feature_views, start_date, end_date))
+            span: Span = (low, high)
+            evaluate = partial(features_of_range, opened, keys, low, high, filter_by_created_timestamp)
+        else:
+            rows, time = entity_rows(entity_df, config.repo_path)
+            check_names(rows.columns, views)
+            keys, span = [column for column in rows.columns if column != time], time_range(rows[time])
+            evaluate = partial(features_at, rows, opened, time, filter_by_created_timestamp, memory)
         return AsofRetrievalJob(
             evaluate,
             config.repo_path,
             full_feature_names,
             OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
-            RetrievalMetadata(
-                features=feature_refs,
-                keys=[column for column in entities.columns if column != time],
-                min_event_timestamp=times.min().to_pydatetime(),
-                max_event_timestamp=times.max().to_pydatetime(),
-            ),
+            RetrievalMetadata(feature_refs, keys, *span),
         )
 
     @staticmethod
@@ -135,16 +114,15 @@ class AsofOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """The newest row of each key within the time range, both ends inclusive."""
+        """The newest row of each key within the time range, both ends inclusive. Names are those in the source."""
         keys, features = tuple(join_key_columns), tuple(feature_name_columns)
         view = AsofView("source", keys, features, None, timestamp_field, created_timestamp_column)
 
         def evaluate() -> pl.DataFrame:
-            rows = newest_last(view, read_source(data_source, config.repo_path), drop_null_keys=False)
-            inside = rows.filter(_between(timestamp_field, start_date, end_date))
+            rows = newest_last(view, rows_between(view, data_source, config, start_date, end_date), False)
             if keys:
-                return inside.unique(list(keys), keep="last", maintain_order=True)
-            return inside.tail(1).with_columns(pl.lit(DUMMY_ENTITY_VAL).alias(DUMMY_ENTITY_ID))
+                return rows.unique(list(keys), keep="last", maintain_order=True)
+            return rows.tail(1).with_columns(pl.lit(DUMMY_ENTITY_VAL).alias(DUMMY_ENTITY_ID))
 
         return AsofRetrievalJob(evaluate, config.repo_path)
 
@@ -159,13 +137,13 @@ class AsofOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """Every row within the time range, both ends inclusive."""
-        times = [timestamp_field] + ([created_timestamp_column] if created_timestamp_column else [])
-        columns = [*join_key_columns, *feature_name_columns, *times]
+        """Every row within the time range, both ends inclusive. Names are those in the source."""
+        keys, features = tuple(join_key_columns), tuple(feature_name_columns)
+        view = AsofView("source", keys, features, None, timestamp_field, created_timestamp_column)
 
         def evaluate() -> pl.DataFrame:
-            rows = read_source(data_source, config.repo_path).select(columns).with_columns(utc(timestamp_field))
-            return rows.filter(_between(timestamp_field, start_date, end_date))
+            rows = rows_between(view, data_source, config, start_date, end_date)
+            return rows.select(list(dict.fromkeys([*keys, *features, *view.order])))
 
         return AsofRetrievalJob(evaluate, config.repo_path)
 
@@ -173,16 +151,53 @@ class AsofOfflineStore(OfflineStore):
     def offline_write_batch(
         config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Append rows to the view's Parquet file, whose columns they must have; readers see all of them or none."""
-        path = source_path(batch_source(feature_view), config.repo_path)
-        before, rows = read_parquet(path), pl.DataFrame(table)
-        if set(before.columns) != set(rows.columns):
-            raise ValueError(f"{path}: got columns {rows.columns}, takes {before.columns}")
-        added = rows.select(before.columns).cast(before.schema)
-        with atomic_file(path) as made:
-            pl.concat([before, added]).write_parquet(made)
+        """Add rows to the view's source, whose columns they must have; readers see all of them or none.
+
+        A file is written anew with the rows at its end. A folder gets one more file, which no other file is read or
+        written for; a batch written twice is there once. The first batch makes the columns, even when it has no rows.
+        """
+        source = source_of(batch_source(feature_view), config.repo_path)
+        back = {new: old for old, new in (batch_source(feature_view).field_mapping or {}).items()}
+        rows, part = pl.DataFrame(table).rename(back, strict=False), source.any_part()
+        if part is not None:
+            rows = as_in_source(rows, columns_of(source, part), source.url)
+        if not source.is_folder:
+            add_to_file(source, rows)
+        elif rows.height or part is None:
+            add_part(source, rows, source.hive_keys(part) if part else ())
         if progress:
             progress(rows.height)
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,
+    ) -> None:
+        """Add logged features, a table or a folder of Parquet files, to the folder that the logging config names."""
+        destination = logging_config.destination
+        if not isinstance(destination, FileLoggingDestination):
+            raise UserError("logging destination", type(destination).__name__, "a FileLoggingDestination")
+        if isinstance(data, Path):
+            here = ParquetSource(str(data), str(data))
+            rows = collect([scan(here)], here.url)[0]
+        else:
+            rows = pl.DataFrame(data)
+        add_part(source_of(destination.to_data_source(), config.repo_path), rows, destination.partition_by or ())
+
+    def get_table_column_names_and_types_from_data_source(
+        self, config: RepoConfig, data_source: DataSource
+    ) -> Iterable[tuple[str, str]]:
+        """Names and Arrow types of a source's columns; unlike Feast's own, behind any URL."""
+        source = source_of(data_source, config.repo_path)
+        part = source.any_part()
+        if part is None:
+            raise UserError(source.url, "no Parquet file", "a Parquet file; offline_write_batch makes the first")
+        empty = pl.DataFrame(schema=columns_of(source, part)).to_arrow(compat_level=pl.CompatLevel.oldest())
+        kinds = ((field.name, str(field.type).removeprefix("large_")) for field in empty.schema)
+        return list(kinds)
 
 
 def definition(view: FeatureView, feature_refs: list[str], full_feature_names: bool) -> AsofView:
@@ -206,42 +221,35 @@ def definition(view: FeatureView, feature_refs: list[str], full_feature_names: b
 
 
 def batch_source(view: FeatureView) -> DataSource:
-    """The view's source; ValueError when it has none."""
+    """The view's source; UserError when it has none."""
     if view.batch_source is None:
-        raise ValueError(f"feature view {view.name}: got no batch source, takes one")
+        raise UserError(f"feature view {view.name}", "no batch source", "one")
     return view.batch_source
 
 
-def source_path(source: DataSource, repo_path: Path | None) -> Path:
-    """The file or folder of a source; a relative path starts at the repo."""
-    if not isinstance(source, FileSource):
-        raise ValueError(f"source {source.name}: got {type(source).__name__}, takes a FileSource")
-    return Path(FileSource.get_uri_for_file_path(repo_path=repo_path, uri=source.path).removeprefix("file://"))
+def _place(source: DataSource, repo_path: Path | None) -> tuple[ParquetSource, dict[str, str]]:
+    return source_of(source, repo_path), dict(source.field_mapping or {})
 
 
-def read_source(source: DataSource, repo_path: Path | None) -> pl.DataFrame:
-    """A source's rows under Feast's names."""
-    path = source_path(source, repo_path)
-    if path.is_dir():
-        parts = [read_parquet(part) for part in sorted(path.rglob("*.parquet"))]
-        rows = pl.concat(parts, how="vertical_relaxed")
-    else:
-        rows = read_parquet(path)
-    return rows.rename(source.field_mapping or {}, strict=False)
+def rows_between(
+    view: AsofView, declared: DataSource, config: RepoConfig, start: datetime | None, end: datetime | None
+) -> pl.DataFrame:
+    """The view's columns of the rows within a time range, in the order of the files."""
+    source = source_of(declared, config.repo_path)
+    frame = scan(source)
+    schema = schema_of(frame, source.url)
+    if missing := [column for column in view.columns if column not in schema]:
+        raise UserError(source.url, f"no column {', '.join(missing)}", "the columns that are asked for")
+    wide = within(view.timestamp, schema[view.timestamp], aware(start), aware(end))
+    rows = collect([frame.select(view.columns).filter(wide)], source.url)[0]
+    return rows.with_columns(utc(view.timestamp)).filter(between(view.timestamp, start, end))
 
 
-def read_view(view: FeatureView, wanted: AsofView, repo_path: Path | None) -> pl.DataFrame:
-    """The columns of a view's source that the join needs."""
-    created = [wanted.created] if wanted.created else []
-    rows = read_source(batch_source(view), repo_path)
-    return rows.select(*wanted.keys, wanted.timestamp, *created, *wanted.features)
-
-
-def _between(column: str, start: datetime | None, end: datetime | None) -> pl.Expr:
-    after = pl.lit(True) if start is None else pl.col(column) >= _aware(start)
-    before = pl.lit(True) if end is None else pl.col(column) <= _aware(end)
-    return after & before
-
-
-def _aware(time: datetime) -> pl.Expr:
-    return pl.lit(pd.Timestamp(time).tz_localize("UTC") if time.tzinfo is None else time).cast(pl.Datetime("us", "UTC"))
+def as_in_source(rows: pl.DataFrame, schema: pl.Schema, url: str) -> pl.DataFrame:
+    """Rows in the column order and the types of the source; UserError when they are others."""
+    if set(rows.columns) != set(schema):
+        raise UserError(url, f"columns {', '.join(rows.columns)}", f"columns {', '.join(schema)}")
+    try:
+        return rows.select(schema.names()).cast(schema)
+    except pl.exceptions.PolarsError as error:
+        raise UserError(url, " ".join(str(error).split())[:160], "values of the columns' types") from None

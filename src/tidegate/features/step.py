@@ -16,7 +16,7 @@ from tidegate.features.derive import fall_back
 from tidegate.ingest.arrivals import parse_until
 from tidegate.ingest.sources import atomic_file, read_manifest, read_tables, write_parquet
 from tidegate.version.digest import parse_listing
-from tidegate.version.dvc import REMOTE, md5_of, read_object
+from tidegate.version.dvc import Remote, md5_of, read_object, remote_of
 from tidegate.workload import Workload, load_workload
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def features(valid: Path, workload: str, data_version: Path, state: Path, out: P
     """
     known = load_workload(workload)
     name = _version_name(data_version)
-    check_version(valid, name, state / REMOTE)
+    check_version(valid, name, remote_of(state))
     manifest = read_manifest(valid)
     tables = read_tables(valid, manifest)
     rows = known.entities(tables, parse_until(manifest.until)).sort(TIME, known.key)
@@ -99,7 +99,7 @@ def ordered(joined: pl.DataFrame, known: Workload) -> pl.DataFrame:
     return joined.with_columns(pl.col(numeric).cast(pl.Float32).fill_nan(None)).select(*columns)
 
 
-def check_version(valid: Path, name: str, remote: Path) -> None:
+def check_version(valid: Path, name: str, remote: Remote) -> None:
     """PlatformError unless `valid` holds the files of the data version `name`, byte for byte, and the remote has it."""
     for relpath, md5 in parse_listing(read_object(remote, name), name).items():
         path = valid / relpath

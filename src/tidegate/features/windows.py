@@ -101,10 +101,19 @@ def build(definition: Definition, tables: Mapping[str, pl.DataFrame]) -> pl.Data
 
 def newest(definition: Latest, taken: pl.DataFrame) -> pl.DataFrame:
     """Of the events of one key and instant the one that counts, as rows of the view."""
-    keys, features = definition.view.keys, definition.view.features
+    return shown(definition, counting(definition, taken))
+
+
+def counting(definition: Latest, taken: pl.DataFrame) -> pl.DataFrame:
+    """Of the events of one key and instant the one that counts, with every column; by time, then by key."""
+    keys = definition.view.keys
     ordered = taken.sort(TIME, *keys, *definition.tie, maintain_order=True)
-    last = ordered.unique([*keys, TIME], keep="last", maintain_order=True)
-    return last.select(*keys, TIME, pl.col(features).cast(pl.Float32))
+    return ordered.unique([*keys, TIME], keep="last", maintain_order=True)
+
+
+def shown(definition: Latest, counted: pl.DataFrame) -> pl.DataFrame:
+    """Events that count -> rows of the view."""
+    return counted.select(*definition.view.keys, TIME, pl.col(definition.view.features).cast(pl.Float32))
 
 
 def sums(definition: Trailing, taken: pl.DataFrame) -> pl.DataFrame:

@@ -1,20 +1,22 @@
-"""What ingest hands on: partitions by month of event time and the manifest that lists them. Pure.
+"""What ingest hands on: partitions by month or day of event time and the manifest that lists them. Pure.
 
-A month of event time that has passed never changes, so its partition keeps its bytes from one ingest to the next.
+A month of event time that has passed seldom changes, so its partition keeps its bytes from one ingest to the next.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tidegate.errors import UserError
 from tidegate.workload import EVENT_TIME
 
 if TYPE_CHECKING:
     import polars as pl
+
+FORMATS = {"month": "%Y-%m", "day": "%Y-%m-%d"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Manifest:
     def dump(self) -> str:
         """The text of ``manifest.json``."""
         tables = {
-            name: {"rows": sum(part.rows for part in parts), "partitions": [asdict(part) for part in parts]}
+            name: {"rows": sum(part.rows for part in parts), "partitions": [vars(part) for part in parts]}
             for name, parts in sorted(self.tables.items())
         }
         return json.dumps({"workload": self.workload, "until": self.until, "tables": tables}, indent=1) + "\n"
@@ -74,10 +76,10 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def by_month(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    """``("2013-01", rows)`` for each month of event time that has rows, in order; the rows keep their order."""
+def by_partition(table: pl.DataFrame, unit: Literal["month", "day"]) -> list[tuple[str, pl.DataFrame]]:
+    """``("2013-01", rows)`` for each month or day of event time with rows, in order; the rows keep their order."""
     import polars as pl
 
-    months = table.with_columns(pl.col(EVENT_TIME).dt.strftime("%Y-%m").alias("__month"))
-    parts = months.partition_by("__month", as_dict=True, include_key=False, maintain_order=True)
-    return sorted((str(month), part) for (month,), part in parts.items())
+    named = table.with_columns(pl.col(EVENT_TIME).dt.strftime(FORMATS[unit]).alias("__partition"))
+    parts = named.partition_by("__partition", as_dict=True, include_key=False, maintain_order=True)
+    return sorted((str(name), part) for (name,), part in parts.items())

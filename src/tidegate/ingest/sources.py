@@ -1,105 +1,89 @@
-"""Files of the data steps: atomic outputs, partitions and their manifest. Does I/O."""
+"""Sources that hand over pieces with a token each: the base of `Files` and `Sql`, and several of them as one."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tidegate.errors import PlatformError, UserError
-from tidegate.ingest.arrivals import Manifest, parse_manifest
+from tidegate.errors import UserError
+from tidegate.ingest.disk import (
+    MANIFEST,
+    atomic_file,
+    atomic_folder,
+    link,
+    read_manifest,
+    read_parquet,
+    read_tables,
+    sha256_of,
+    write_parquet,
+)
+from tidegate.workload import EVENT_TIME, Part
 
 if TYPE_CHECKING:
     import polars as pl
 
-MANIFEST = "manifest.json"
+__all__ = [
+    "MANIFEST",
+    "Parted",
+    "Together",
+    "Unreadable",
+    "atomic_file",
+    "atomic_folder",
+    "link",
+    "read_manifest",
+    "read_parquet",
+    "read_tables",
+    "sha256_of",
+    "write_parquet",
+]
 
 
-@contextmanager
-def _writing(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, gone after the block; what the disk refuses is a PlatformError in one line."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as made:
-            yield Path(made)
-    except OSError as error:
-        raise PlatformError(f"{out} cannot be written: {error.strerror or error}") from error
+class Unreadable(Exception):
+    """A piece whose content is at fault: it is put aside by `check`, and nothing else is lost.
+
+    A source that does not answer is a UserError instead: ingest stops, and the next one takes the piece.
+    """
+
+    def __init__(self, check: str, why: str, column: str = "") -> None:
+        super().__init__(f"{check}({column}): {why}" if column else f"{check}: {why}")
+        self.check, self.why, self.column = check, why, column
 
 
-@contextmanager
-def atomic_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into; takes the place of `out` when the block ends well, is removed otherwise."""
-    with _writing(out) as beside:
-        made = beside / "new"
-        made.mkdir()
-        yield made
-        if out.exists():
-            out.rename(beside / "old")
-        made.rename(out)
+class Parted:
+    """A source made of its `parts`; see `tidegate.workload.PartedSource`."""
+
+    def parts(self) -> Iterable[Part]:
+        """Every piece that there is now."""
+        raise NotImplementedError
+
+    def arrivals(self, until: datetime) -> dict[str, pl.DataFrame]:
+        """Every row of every piece; see `tidegate.workload.Source`.
+
+        All pieces are read. The ingest step does better: it reads new pieces only, and puts aside what does not fit.
+        """
+        import polars as pl
+
+        read: dict[str, list[pl.DataFrame]] = {}
+        for part in self.parts():
+            try:
+                read.setdefault(part.table, []).append(part.read())
+            except Unreadable as error:
+                raise UserError(part.name, str(error), "a readable file of rows") from None
+        tables = {name: pl.concat(frames, how="vertical_relaxed").unique() for name, frames in read.items()}
+        return {
+            name: table.filter(pl.col(EVENT_TIME) <= until).sort(EVENT_TIME, pl.exclude(EVENT_TIME))
+            for name, table in tables.items()
+        }
 
 
-@contextmanager
-def atomic_file(out: Path) -> Iterator[Path]:
-    """A path to write to; renamed to `out` when the block ends well, is removed otherwise."""
-    with _writing(out) as beside:
-        made = beside / out.name
-        yield made
-        made.replace(out)
+class Together(Parted):
+    """Several sources as one; a table may get pieces from more than one of them."""
 
+    def __init__(self, *sources: Parted) -> None:
+        self.sources: Sequence[Parted] = sources
 
-def write_parquet(table: pl.DataFrame, path: Path) -> None:
-    """Parquet with fixed settings: the same rows give the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.write_parquet(path, compression="zstd", compression_level=1, statistics=True, row_group_size=100_000)
-
-
-def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
-    """A Parquet file; UserError in one line when it is missing or no Parquet."""
-    import polars as pl
-
-    try:
-        return pl.read_parquet(path, columns=columns, glob=False)
-    except FileNotFoundError:
-        raise UserError(str(path), "no file", "the path of a Parquet file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(str(path), " ".join(str(error).split())[:160], "a readable Parquet file") from None
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def link(source: Path, target: Path) -> None:
-    """The same bytes at `target`: a hard link where the file system has them, else a copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The folder's manifest; UserError when there is none."""
-    path = folder / MANIFEST
-    try:
-        return parse_manifest(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise UserError(str(path), error.strerror, "the manifest.json of an ingest or a validate step") from None
-
-
-def read_tables(folder: Path, manifest: Manifest) -> dict[str, pl.DataFrame]:
-    """Every table of the folder, its partitions one after the other."""
-    import polars as pl
-
-    return {
-        name: pl.concat([read_parquet(folder / part.path) for part in parts], how="vertical_relaxed")
-        for name, parts in manifest.tables.items()
-        if parts
-    }
+    def parts(self) -> Iterable[Part]:
+        """The pieces of one source after the other."""
+        for source in self.sources:
+            yield from source.parts()

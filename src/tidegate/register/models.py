@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from tidegate.errors import PlatformError
+from tidegate.ingest.disk import atomic_file
 from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, folder_name
 
 _PRIVATE, _PUBLIC = "signing.key", "signing.pub"
@@ -25,6 +26,22 @@ def store_model(made: Path, digest: str, state: Path) -> Path:
         _put(made, target, sign(digest, state))
     check(target, digest)
     return target
+
+
+def profile_path(digest: str, state: Path) -> Path:
+    """Where the profile of the data that model version `digest` was trained on stands."""
+    return state / "profiles" / f"{folder_name(digest)}.json"
+
+
+def store_profile(profile: Path, digest: str, state: Path) -> None:
+    """Keep the profile of a version's data: the data gate holds newer rows against it while the version serves.
+
+    The first one stays, as the version's files do: a step that was cached for this version stays right.
+    """
+    target = profile_path(digest, state)
+    if not target.exists():
+        with atomic_file(target) as made:
+            shutil.copyfile(profile, made)
 
 
 def _put(made: Path, target: Path, signature: str) -> None:

@@ -1,7 +1,8 @@
 """The register step: a model that passed its gate becomes a candidate; a run that was refused is journaled.
 
-Order: files stored and signed, then the journal's event by compare-and-swap, then MLflow. The event is what makes the
-candidate; everything before it is harmless without it, everything after it is made up for by the next try.
+Order: files stored and signed, the profile of their data beside them, then the journal's event by compare-and-swap,
+then MLflow. The event is what makes the candidate; everything before it is harmless without it, everything after it is
+made up for by the next try.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tidegate.errors import Conflict
 from tidegate.journal.store import Journal, open_journal
 from tidegate.register import registry
 from tidegate.register.decide import Facts, Outcome, decide
-from tidegate.register.models import store_model
+from tidegate.register.models import store_model, store_profile
 from tidegate.train.model_file import canonical_json
 from tidegate.train.settings import parse_until
 
@@ -44,6 +45,8 @@ def register(
     facts = _facts(inputs, state, parse_until(until), run, cause)
     passed = bool(facts.report["ok"]) and facts.gate.get("verdict") == "passed"
     folder = store_model(inputs["model"], facts.training["digest"], state) if passed else None
+    if passed:
+        store_profile(inputs["valid"] / "profile.json", facts.training["digest"], state)
     journal = open_journal(state, create=True)
     try:
         outcome = _settle(journal, name, facts)

@@ -17,6 +17,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from tidegate.errors import UserError
+from tidegate.serve.by_key import Fields
 from tidegate.train.model_file import FeatureSchema
 
 MOST_ROWS = 1000
@@ -37,15 +38,17 @@ class Request:
 
     rows: list[list[Value]]
     at: float | None
+    keys: list[dict[str, Any]] | None = None
+    """What was asked by key, one an entry; then `rows` is empty."""
 
 
 class Decoder:
-    """Compiled for one feature schema; refuses more than `most_rows` rows."""
+    """Compiled for one feature schema; refuses more than `most_rows` rows. `fields`: what it takes to ask by key."""
 
-    def __init__(self, schema: FeatureSchema, most_rows: int = MOST_ROWS) -> None:
-        self._names = schema.names
+    def __init__(self, schema: FeatureSchema, most_rows: int = MOST_ROWS, fields: Fields | None = None) -> None:
+        self._names, self._asked = schema.names, (*fields.keys, *fields.inputs) if fields else ()
         self._categories = [(column, codes) for column, codes in enumerate(schema.codes()) if codes is not None]
-        self.type = _request_type(schema, most_rows)
+        self.type = _request_type(schema, most_rows, fields)
         self._decoder = msgspec.json.Decoder(self.type)
 
     def decode(self, body: bytes) -> Request:
@@ -53,7 +56,13 @@ class Decoder:
         try:
             found: Any = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise refusal(str(error), self._names) from None
+            raise refusal(str(error), self._names, self._asked) from None
+        if self._asked and (found.rows is None) == (found.keys is None):
+            got = "both" if found.rows else "neither"
+            raise UserError("body", got, "rows (features) or keys (entities), one of the two")
+        if found.rows is None:
+            entries = (msgspec.structs.astuple(entry) for entry in found.keys)
+            return Request([], seconds(found.at), [dict(zip(self._asked, entry, strict=True)) for entry in entries])
         return Request([list(msgspec.structs.astuple(row)) for row in found.rows], seconds(found.at))
 
     def encode(self, rows: Sequence[Sequence[Value]]) -> NDArray[np.float32]:
@@ -75,12 +84,13 @@ def seconds(at: float | datetime | None) -> float | None:
     return found
 
 
-def refusal(message: str, names: Sequence[str] = ()) -> UserError:
+def refusal(message: str, names: Sequence[str] = (), asked: Sequence[str] = ()) -> UserError:
     """One line of ours for a message of msgspec's."""
     text, _, path = message.partition(" - at `")
     where = path.rstrip("`").removeprefix("$").removeprefix(".") or "body"
     if found := re.fullmatch(r"Object contains unknown field `(.*)`", text, re.DOTALL):
-        takes = f"one of {', '.join(names)}" if where.startswith("rows[") else "the fields of the contract"
+        known = {"rows": names, "keys": asked}.get(where.partition("[")[0])
+        takes = f"one of {', '.join(known)}" if known else "the fields of the contract"
         return UserError(f"{where}: field", found[1][:80], takes)
     if found := re.fullmatch(r"Object missing required field `(.*)`", text):
         return UserError(found[1] if where == "body" else f"{where}.{found[1]}", None, "a value; it is required")
@@ -93,14 +103,22 @@ def refusal(message: str, names: Sequence[str] = ()) -> UserError:
     return UserError(where, text[:160], _TIMES if where == "at" else "a JSON object")
 
 
-def _request_type(schema: FeatureSchema, most_rows: int) -> type[msgspec.Struct]:
-    fields = [
-        (f"f{index}", (Number if feature.kind == "numeric" else str) | None, None)
-        for index, feature in enumerate(schema.features)
-    ]
-    names = {f"f{index}": name for index, name in enumerate(schema.names)}
-    row = msgspec.defstruct("Row", fields, rename=names, forbid_unknown_fields=True, gc=False)
-    rows = Annotated[list[row], Meta(min_length=1, max_length=most_rows)]  # type: ignore[valid-type]
-    return msgspec.defstruct(
-        "PredictRequest", [("rows", rows), ("at", Seconds | Moment | None, None)], forbid_unknown_fields=True
-    )
+def _request_type(schema: FeatureSchema, most_rows: int, asked: Fields | None) -> type[msgspec.Struct]:
+    kinds = {feature.name: (Number if feature.kind == "numeric" else str) | None for feature in schema.features}
+    some = Meta(min_length=1, max_length=most_rows)
+    rows: Any = Annotated[list[_struct("Row", [(name, kind, None) for name, kind in kinds.items()])], some]  # type: ignore[misc]
+    at = ("at", Seconds | Moment | None, None)
+    if asked is None:
+        return msgspec.defstruct("PredictRequest", [("rows", rows), at], forbid_unknown_fields=True)
+    required = [(key, kinds.get(key, str | int | None)) for key in asked.keys]
+    entry = _struct("Entity", [*required, *((name, kinds[name], None) for name in asked.inputs)])
+    keys: Any = Annotated[list[entry], some]  # type: ignore[valid-type]
+    fields = [("rows", rows | None, None), ("keys", keys | None, None), at]
+    return msgspec.defstruct("PredictRequest", fields, forbid_unknown_fields=True)
+
+
+def _struct(name: str, fields: Sequence[tuple[Any, ...]]) -> type[msgspec.Struct]:
+    """A struct whose fields may have any names."""
+    numbered = [(f"f{index}", *rest) for index, (_, *rest) in enumerate(fields)]
+    names = {f"f{index}": field for index, (field, *_) in enumerate(fields)}
+    return msgspec.defstruct(name, numbered, rename=names, forbid_unknown_fields=True, gc=False)

@@ -15,6 +15,7 @@ HELP = {
     DURATION: ("histogram", "API HTTP request duration in seconds"),
     "tidegate_prediction_log_rows_total": ("counter", "Rows taken by the prediction log"),
     "tidegate_prediction_log_dropped_total": ("counter", "Rows that the disk did not take"),
+    "tidegate_online_failures_total": ("counter", "Feature views that could not be read and counted as null"),
 }
 
 
@@ -30,8 +31,8 @@ class Metrics:
 
     service: str
     version: str
-    log: Callable[[], tuple[int, int]] = lambda: (0, 0)
-    """Rows logged and dropped so far."""
+    counts: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
+    """Rows logged, rows dropped and views not read so far."""
     _series: dict[tuple[str, int], _Series] = field(default_factory=dict)
 
     def observe(self, endpoint: str, status: int, seconds: float) -> None:
@@ -63,9 +64,7 @@ class Metrics:
     def _families(self) -> Iterator[tuple[str, list[str]]]:
         yield TOTAL, [f"{TOTAL}{{{self._labels(*key)}}} {sum(one.buckets)}" for key, one in self._series.items()]
         yield DURATION, [line for key, one in self._series.items() for line in self._histogram(self._labels(*key), one)]
-        rows, dropped = self.log()
-        names = list(HELP)[2:]
-        for name, value in zip(names, (rows, dropped), strict=True):
+        for name, value in zip(list(HELP)[2:], self.counts(), strict=True):
             yield name, [f'{name}{{service_name="{self.service}",service_version="{self.version}"}} {value}']
 
     def _labels(self, endpoint: str, status: int) -> str:

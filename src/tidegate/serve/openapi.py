@@ -22,17 +22,30 @@ class PredictAnswer(msgspec.Struct):
     rows: list[ScoredRow]
 
 
+class LookedUpRow(msgspec.Struct):
+    """One row's answer; `fallback` is the coarsest level that stood in for a key that was not seen yet."""
+
+    score: float
+    fallback: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class PredictByKeyAnswer(msgspec.Struct):
+    """The rows in the order asked; `model` is ``NAME@vN.M``. Rows asked by features have no `fallback`."""
+
+    model: str
+    rows: list[LookedUpRow]
+
+
 class Failure(msgspec.Struct):
     """Names the field, what it got and what it takes."""
 
     error: str
 
 
-def document(name: str, version: str, request: type[msgspec.Struct]) -> bytes:
-    """OpenAPI 3.1 as JSON."""
-    (asked, answer, failure), parts = msgspec.json.schema_components(
-        [request, PredictAnswer, Failure], ref_template=_REF
-    )
+def document(name: str, version: str, request: type[msgspec.Struct], by_key: bool = False) -> bytes:
+    """OpenAPI 3.1 as JSON; `by_key`: the service also looks features up."""
+    answered = PredictByKeyAnswer if by_key else PredictAnswer
+    (asked, answer, failure), parts = msgspec.json.schema_components([request, answered, Failure], ref_template=_REF)
     refused = {str(status): _response(text, failure) for status, text in _REFUSALS.items()}
     predict = {
         "summary": "Score rows",

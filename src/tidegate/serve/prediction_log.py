@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidegate.observations import Prediction, SegmentWriter
+from tidegate.serve.by_key import Found
 from tidegate.serve.decoder import Value
 
 
@@ -39,16 +40,18 @@ class PredictionLog:
         return self._writer.dropped
 
     def record(
-        self, heard: Heard, at: float, rows: Sequence[list[Value]], scores: Sequence[float] | None, latency_ms: float
-    ) -> None:
-        """Log each row of an answer; `scores` None: the model failed."""
+        self, heard: Heard, at: float, rows: Sequence[list[Value]], scores: Sequence[float] | None, latency_ms: float,
+        found: Found | None = None,
+    ) -> None:  # fmt: skip
+        """Log each row of an answer; `scores` None: the model failed; `found`: what was looked up by key."""
         wall = time.time()
         for index, features in enumerate(rows):
             score = None if scores is None else scores[index]
+            by_key = (found.keys[index], found.known, found.fallbacks[index]) if found else ()
             self._writer.append(
                 Prediction(
                     f"{heard.request_id}/{index}", at, wall, self._version, self._digest, heard.arm, heard.propensity,
-                    heard.release, score, scores is None, latency_ms, features,
+                    heard.release, score, scores is None, latency_ms, features, *by_key,
                 )
             )  # fmt: skip
 

@@ -11,7 +11,7 @@ import contextlib
 import hmac
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
@@ -19,6 +19,7 @@ from uuid import uuid4
 import msgspec
 
 from tidegate.errors import PlatformError, UserError
+from tidegate.serve.by_key import KeyLookup
 from tidegate.serve.decoder import Decoder, Moment, Seconds, refusal, seconds
 from tidegate.serve.loaded import LoadedModel
 from tidegate.serve.metrics import Metrics
@@ -66,15 +67,17 @@ class Identity:
 class RequestPath:
     """Answers /predict, /clock, /livez, /readyz, /metrics and /openapi.json; `inner` answers the rest."""
 
-    def __init__(self, who: Identity, model: LoadedModel, log: PredictionLog, inner: App) -> None:
-        self._who, self._model, self._log, self._inner = who, model, log, inner
-        self._decoder = Decoder(model.schema)
+    def __init__(
+        self, who: Identity, model: LoadedModel, log: PredictionLog, inner: App, lookup: KeyLookup | None = None
+    ) -> None:
+        self._who, self._model, self._log, self._inner, self._lookup = who, model, log, inner, lookup
+        self._decoder = Decoder(model.schema, fields=lookup.fields if lookup else None)
         self._announced: float | None = None
         label = f"{who.name}@{who.version}"
         self._head = (b"x-tidegate-model", label.encode()), (b"x-tidegate-digest", model.digest.encode())
         self._open = b'{"model":' + msgspec.json.encode(label) + b',"rows":[{"score":'
-        self.metrics = Metrics(who.name, who.version, lambda: (log.rows, log.dropped))
-        self._openapi = document(who.name, who.version, self._decoder.type)
+        self.metrics = Metrics(who.name, who.version, self._counts)
+        self._openapi = document(who.name, who.version, self._decoder.type, lookup is not None)
         self._routes: dict[str, Callable[[Scope, Receive, Heard], Awaitable[tuple[int, bytes]]]] = {
             "/predict": self._predict,
             "/clock": self._clock,
@@ -114,13 +117,19 @@ class RequestPath:
         started = time.perf_counter()
         request = self._decoder.decode(await read_body(scope, receive))
         at = self._time(request.at)
+        found = self._lookup.look_up(request.keys, at) if self._lookup and request.keys else None
+        rows = found.rows if found else request.rows
         try:
-            scores = self._model.score(self._decoder.encode(request.rows))
+            scores = self._model.score(self._decoder.encode(rows))
         except PlatformError as error:
-            self._log.record(heard, at, request.rows, None, (time.perf_counter() - started) * 1000)
+            self._log.record(heard, at, rows, None, (time.perf_counter() - started) * 1000, found)
             return 500, _error(str(error))
-        self._log.record(heard, at, request.rows, scores, (time.perf_counter() - started) * 1000)
-        return 200, self._open + '},{"score":'.join(map(repr, scores)).encode() + b"}]}"
+        self._log.record(heard, at, rows, scores, (time.perf_counter() - started) * 1000, found)
+        told = told_by_key(scores, found.fallbacks) if found else map(repr, scores)
+        return 200, self._open + '},{"score":'.join(told).encode() + b"}]}"
+
+    def _counts(self) -> tuple[int, int, int]:
+        return self._log.rows, self._log.dropped, self._lookup.reader.failures if self._lookup else 0
 
     def _time(self, at: float | None) -> float:
         """The request's own time: wall time, or its `at`, or the last that was announced."""
@@ -206,6 +215,12 @@ class RequestPath:
         while True:
             self._log.promise(time.time())
             await asyncio.sleep(MARK_EVERY)
+
+
+def told_by_key(scores: Sequence[float], fallbacks: Sequence[str | None]) -> Iterator[str]:
+    """Each row's answer behind ``{"score":``, with the level that stood in."""
+    for score, level in zip(scores, fallbacks, strict=True):
+        yield repr(score) if level is None else f'{score!r},"fallback":{msgspec.json.encode(level).decode()}'
 
 
 def hear(headers: Iterable[Header]) -> Heard:

@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tidegate.errors import TidegateError, UserError
+from tidegate.serve.by_key import KeyLookup
 from tidegate.serve.loaded import load_model
 from tidegate.serve.prediction_log import PredictionLog
 from tidegate.serve.request_path import App, Identity, Receive, RequestPath, Scope, Send
+from tidegate.train.model_file import FeatureSchema
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the gateway keeps its own, which never meets a closed one."""
@@ -47,6 +49,12 @@ class Settings:
     """None takes the manifest's."""
     public_keys: tuple[str, ...] = ()
     """Ed25519, 64 hex digits each; with none the signature is not checked."""
+    workload: str = ""
+    """``package.module:object``; with it and `online` the service also answers by key."""
+    online: Path | None = None
+    """Feast's SQLite online store."""
+    project: str = ""
+    """Name of the Feast project in it."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -58,11 +66,12 @@ class Settings:
         clock = given.get("clock", "wall")
         if clock not in ("wall", "events"):
             raise UserError("TIDEGATE_CLOCK", clock, "wall or events")
-        token_file = given.get("token_file")
+        token_file, online = given.get("token_file"), given.get("online")
         return cls(
             Path(given["model_dir"]), given["name"], given["version"], Path(given["observations"]),
             clock, Path(token_file) if token_file else None, given.get("writer", ""), given.get("digest") or None,  # type: ignore[arg-type]
-            tuple(given.get("public_keys", "").split()),
+            tuple(given.get("public_keys", "").split()), given.get("workload", ""), Path(online) if online else None,
+            given.get("project", ""),
         )  # fmt: skip
 
 
@@ -72,7 +81,7 @@ def wrap(settings: Settings, inner: App) -> RequestPath:
     writer = settings.writer or f"{settings.version}-{os.getpid()}-{os.urandom(3).hex()}"
     log = PredictionLog(settings.observations, writer, settings.version, model.digest)
     who = Identity(settings.name, settings.version, settings.clock, _token(settings.token_file))
-    app = RequestPath(who, model, log, inner)
+    app = RequestPath(who, model, log, inner, _lookup(settings, model.schema))
     gc.collect()
     gc.freeze()
     return app
@@ -129,6 +138,19 @@ def _bento_app() -> Any:
     return PredictionService.bare()  # type: ignore[attr-defined]
 
 
+def _lookup(settings: Settings, schema: FeatureSchema) -> KeyLookup | None:
+    """What answers by key, where the service was told of a workload; only then is the workload imported."""
+    if not settings.workload:
+        return None
+    if settings.online is None or not settings.project:
+        raise UserError("--online and --project", None, "the online store and its project, with --workload")
+    from tidegate.features.online import OnlineReader
+    from tidegate.workload import load_workload
+
+    workload = load_workload(settings.workload)
+    return KeyLookup(workload, schema, OnlineReader(settings.online, settings.project, workload.view_definitions()))
+
+
 def _keys(texts: Sequence[str]) -> list[bytes]:
     try:
         return [bytes.fromhex(text) for text in texts]
@@ -156,6 +178,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--writer", default="")
     parser.add_argument("--digest")
     parser.add_argument("--public-key", action="append", default=[], help="64 hex digits; may be given twice")
+    parser.add_argument("--workload", default="", help="package.module:object, to answer by key")
+    parser.add_argument("--online", type=Path, help="Feast's SQLite online store")
+    parser.add_argument("--project", default="", help="Feast's project in it")
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--port", type=int, help="on 127.0.0.1, or on --host")
     place.add_argument("--fd", type=int, help="a listening socket that was inherited")
@@ -179,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _arguments(sys.argv[1:] if arguments is None else arguments)
     settings = Settings(
         given.model_dir, given.name, given.version, given.observations, given.clock, given.token_file,
-        given.writer, given.digest, tuple(given.public_key),
+        given.writer, given.digest, tuple(given.public_key), given.workload, given.online, given.project,
     )  # fmt: skip
     try:
         listening = _socket(given)

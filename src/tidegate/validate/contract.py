@@ -9,29 +9,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
+
+from tidegate.errors import UserError
 
 if TYPE_CHECKING:
     import polars as pl
 
+KNOWN = "a column of a table of the same contract"
 Kind = Literal["text", "integer", "number", "time"]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """How far a column's new rows may be from the last good version's; None: as far as they like.
+
+    `null_share`: rise of the share of nulls; `mean_shift`: difference of the means in the reference's standard
+    deviations; `new_values`: share of the rows whose value the reference does not have (text of few values only).
+    """
+
+    null_share: float | None = None
+    mean_shift: float | None = None
+    new_values: float | None = None
 
 
 @dataclass(frozen=True)
 class Column:
     """What a column holds.
 
-    `low`, `high`: inclusive range; `isin`: the only values; `pattern`: regular expression that a text must match from
-    start to end. A number must be finite. Null passes every check but its own, and only where `nullable`.
+    `low`, `high`: inclusive range, of a time datetimes in UTC; `isin`: the only values; `pattern`: regular expression
+    that a text must match from start to end. A number must be finite. Null passes every check but its own, and only
+    where `nullable`. `constant`: one value in a whole partition is no fault; `same_as`: nor is it to equal that column.
     """
 
     name: str
     kind: Kind
     nullable: bool = False
-    low: float | None = None
-    high: float | None = None
+    low: float | datetime | None = None
+    high: float | datetime | None = None
     isin: tuple[str, ...] | None = None
     pattern: str | None = None
+    constant: bool = False
+    same_as: str | None = None
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +62,34 @@ class Rule:
     name: str
     columns: tuple[str, ...]
     holds: Callable[[], pl.Expr]
+
+
+def not_before(name: str, column: str, other: str, slack: timedelta = timedelta(0)) -> Rule:
+    """The rule that a time is not before another one of its row, less `slack`; a null one passes."""
+
+    def holds() -> pl.Expr:
+        import polars as pl
+
+        return pl.col(column) >= pl.col(other) - slack
+
+    return Rule(name, (column, other), holds)
+
+
+@dataclass(frozen=True)
+class Monotone:
+    """A column that never falls, in the order of event time, among the rows that are alike in `within`."""
+
+    column: str
+    within: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A column whose values are all among those of a column of another table (of its good rows); null passes."""
+
+    column: str
+    table: str
+    other: str
 
 
 @dataclass(frozen=True)
@@ -57,7 +106,7 @@ class Repair:
 
 @dataclass(frozen=True)
 class TableContract:
-    """One table: its columns, what identifies a row, rules and repairs.
+    """One table: its columns, what identifies a row, rules, times in order, references and repairs.
 
     `tolerated`: the share of bad rows that may be quarantined; with more of them the data is refused.
     """
@@ -66,6 +115,8 @@ class TableContract:
     key: tuple[str, ...]
     rules: tuple[Rule, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    monotone: tuple[Monotone, ...] = ()
+    references: tuple[Reference, ...] = ()
     tolerated: float = 0.01
 
     @property
@@ -76,9 +127,15 @@ class TableContract:
 
 @dataclass(frozen=True)
 class Contract:
-    """The contract of every table, by name."""
+    """The contract of every table, by name. Raises UserError when a reference goes to a column that is not there."""
 
     tables: Mapping[str, TableContract]
+
+    def __post_init__(self) -> None:
+        for name, table in self.tables.items():
+            for one in table.references:
+                if one.table not in self.tables or one.other not in self.tables[one.table].names:
+                    raise UserError(f"contract: reference of {name}.{one.column}", f"{one.table}.{one.other}", KNOWN)
 
 
 @dataclass(frozen=True)
@@ -109,13 +166,13 @@ def column_checks(column: Column) -> list[Check]:
 
     value, name = pl.col(column.name), column.name
     checks = [] if column.nullable else [Check("null", name, value.is_null())]
-    if column.kind in ("integer", "number"):
-        # NaN is neither a number nor a null; infinity is out of every range.
-        inside = value.cast(pl.Float64).is_finite() if column.kind == "number" else pl.lit(True)
-        low = pl.lit(True) if column.low is None else value >= column.low
-        high = pl.lit(True) if column.high is None else value <= column.high
-        if column.kind == "number" or column.low is not None or column.high is not None:
-            checks.append(Check("range", name, ~(inside & low & high)))
+    bounds = ([] if column.low is None else [value >= column.low]) + (
+        [] if column.high is None else [value <= column.high]
+    )
+    if column.kind == "number":  # NaN is neither a number nor a null; infinity is out of every range
+        bounds.append(value.cast(pl.Float64).is_finite())
+    if bounds:
+        checks.append(Check("range", name, ~pl.all_horizontal(bounds)))
     if column.isin is not None:
         checks.append(Check("value", name, ~value.is_in(column.isin)))
     if column.pattern is not None:
@@ -124,15 +181,9 @@ def column_checks(column: Column) -> list[Check]:
 
 
 def row_checks(table: TableContract) -> list[Check]:
-    """Every check of a table that looks at rows; of rows with one key the first is good, the others are duplicates."""
-    import polars as pl
-
+    """Every check of a table that needs nothing but the row itself."""
     checks = [check for column in table.columns for check in column_checks(column)]
-    checks += [Check(rule.name, "+".join(rule.columns), ~rule.holds()) for rule in table.rules]
-    repeated = (
-        ~pl.struct(table.key).is_first_distinct() if len(table.key) > 1 else ~pl.col(table.key[0]).is_first_distinct()
-    )
-    return [*checks, Check("unique", "+".join(table.key), repeated)]
+    return checks + [Check(rule.name, "+".join(rule.columns), ~rule.holds()) for rule in table.rules]
 
 
 def pandera_schema(table: TableContract) -> Any:

@@ -6,33 +6,39 @@ A refusal is a result, not an error: the report says why, and later steps only r
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tidegate.errors import UserError
-from tidegate.ingest.arrivals import Manifest, Partition, parse_until
-from tidegate.ingest.sources import (
-    MANIFEST,
-    atomic_folder,
-    link,
-    read_manifest,
-    read_parquet,
-    sha256_of,
-    write_parquet,
+from tidegate.ingest.arrivals import Manifest, parse_until
+from tidegate.ingest.disk import MANIFEST, atomic_folder, read_manifest, read_parquet
+from tidegate.validate.check import (
+    PART,
+    REASONS,
+    Failure,
+    Violation,
+    good_rows,
+    merged,
+    reasons_of,
+    reference_failures,
+    schema_violations,
+    table_failures,
+    violations_of,
 )
-from tidegate.validate.check import REASONS, Violation, row_violations, schema_violations
-from tidegate.validate.contract import TableContract
-from tidegate.validate.repair import CHANGED, repaired
-from tidegate.workload import EVENT_TIME, load_workload
+from tidegate.validate.contract import Contract, TableContract
+from tidegate.validate.guards import guard_table, said
+from tidegate.validate.profile import Profile, parse_profile, profile_of
+from tidegate.validate.quarantine import QUARANTINE, good_part, keep, put_aside, read_rejected, rows_aside
+from tidegate.validate.repair import repaired
+from tidegate.workload import load_workload
 
 if TYPE_CHECKING:
     import polars as pl
 
 REPORT = "report.json"
-QUARANTINE = "quarantine"
-PART = "__part"
+PROFILE = "profile.json"
 
 
 @dataclass(frozen=True)
@@ -48,145 +54,149 @@ class ValidateRecord:
 
 @dataclass(frozen=True)
 class Checked:
-    """One table after the checks: its rows with partition, reasons and changed flag; none where the schema is wrong."""
+    """One table after the checks: its rows with partition, changed flag and, once `settled`, reasons.
 
-    rows: pl.DataFrame | None
-    violations: tuple[Violation, ...]
-    repaired: dict[str, int]
-    refused: str
+    `rows` is None where the schema is wrong. `refused`: why it is refused. `guards`: what they were held against.
+    """
+
+    rows: pl.DataFrame | None = None
+    failures: tuple[Failure, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    repaired: Mapping[str, int] | None = None
+    refused: tuple[str, ...] = ()
+    guards: str = "not assessed: the table is refused"
+
+    @property
+    def good(self) -> pl.DataFrame | None:
+        """The rows that fail nothing so far."""
+        return None if self.rows is None else self.rows.filter(good_rows(self.rows.height, self.failures))
 
     @property
     def bad(self) -> int:
         """Rows that go into quarantine."""
-        return 0 if self.rows is None else self.rows.height - self.rows[REASONS].null_count()
+        return 0 if self.rows is None else int((~good_rows(self.rows.height, self.failures)).sum())
 
 
 def check_table(name: str, parts: list[pl.DataFrame], table: TableContract, until: datetime | None = None) -> Checked:
-    """Check one table, given its partitions in order; `until`: no row may be later."""
+    """Check one table by itself, given its partitions in order; `until`: no row may be later."""
     import polars as pl
 
+    if not parts:
+        return Checked(refused=(f"{name}: no rows of this table",))
     wrong = [violation for part in parts for violation in schema_violations(part.schema, part.height, table)]
     if wrong:
-        return Checked(None, _merged(wrong), {}, f"{name}: {wrong[0].check} {wrong[0].column}")
-    numbered = [part.select(table.names).with_columns(pl.lit(i, pl.Int32).alias(PART)) for i, part in enumerate(parts)]
-    fixed, counts = repaired(pl.concat(numbered, how="vertical_relaxed"), table)
-    violations, reasons = row_violations(fixed, table, until)
-    bad = len(reasons) - reasons.null_count()
-    refused = ""
-    if bad > table.tolerated * fixed.height:
-        refused = f"{name}: {bad} of {fixed.height} rows are bad, at most {table.tolerated:.1%} may be"
-    return Checked(fixed.with_columns(reasons.alias(REASONS)), tuple(violations), counts, refused)
+        return Checked(violations=merged(wrong), refused=(f"{name}: {wrong[0].check} {wrong[0].column}",))
+    aligned = [part if part.columns == list(table.names) else part.select(table.names) for part in parts]
+    numbers = pl.concat([pl.repeat(i, part.height, dtype=pl.Int32, eager=True) for i, part in enumerate(parts)])
+    fixed, counts = repaired(pl.concat(aligned, how="vertical_relaxed").with_columns(numbers.alias(PART)), table)
+    return Checked(fixed, tuple(table_failures(fixed, table, until)), repaired=counts)
 
 
-def validate(arrivals: Path, workload: str, out: Path) -> ValidateRecord:
-    """Check `arrivals` and write the folder `out`: good rows, ``manifest.json``, ``report.json``, ``quarantine/``.
+def check_references(checked: Mapping[str, Checked], contract: Contract) -> dict[str, Checked]:
+    """The same tables with the rows that refer to nothing."""
+    wanted = {one.table for table in contract.tables.values() for one in table.references}
+    known = {name: rows for name in wanted if (rows := checked[name].good) is not None}
+    answer = {}
+    for name, one in checked.items():
+        if one.rows is not None:
+            good = good_rows(one.rows.height, one.failures)
+            more = reference_failures(one.rows, good, contract.tables[name], known)
+            one = replace(one, failures=(*one.failures, *more))
+        answer[name] = one
+    return answer
 
-    A partition that needs no change keeps its bytes. When refused, `out` holds no rows but those in quarantine.
-    Raises UserError when the folder or the workload cannot be read.
+
+def settled(
+    name: str, one: Checked, table: TableContract, rejected: list[Violation], reference: Profile | None
+) -> Checked:
+    """The table with reasons, violations and, over its error budget or past a guard, why it is refused.
+
+    `rejected`: what ingest put aside of it; these rows count into the error budget.
+    """
+    aside = rows_aside(rejected, table)
+    if one.rows is None:
+        return replace(one, violations=(*merged(rejected), *one.violations))
+    bad, refused = one.bad + aside, []
+    if bad > table.tolerated * (one.rows.height + aside):
+        total = one.rows.height + aside
+        refused.append(f"{name}: {bad} of {total} rows are bad, at most {table.tolerated:.1%} may be")
+    reasons = one.rows.with_columns(reasons_of(one.rows.height, one.failures).alias(REASONS))
+    broken, guards = guard_table(good_part(reasons), table, name, reference)
+    refused += [f"{name}: {said(breach)}" for breach in broken]
+    violations = (*merged(rejected), *violations_of(one.rows, one.failures), *broken)
+    return replace(one, rows=reasons, violations=violations, refused=tuple(refused), guards=guards)
+
+
+def validate(arrivals: Path, workload: str, out: Path, reference: Path | None = None) -> ValidateRecord:
+    """Check `arrivals` and write the folder `out`: good rows and ``manifest.json``, ``report.json``,
+    ``profile.json``, ``quarantine/``.
+
+    `reference`: the profile of the last good version, for the guards; None or no file: they are not assessed. A
+    partition that needs no change keeps its bytes. When refused, `out` holds no rows but those in quarantine. Raises
+    UserError when the folder, the profile or the workload cannot be read.
     """
     contract, manifest = load_workload(workload).contract(), read_manifest(arrivals)
-    checked = {}
-    for name, table in contract.tables.items():
-        parts = [read_parquet(arrivals / part.path) for part in manifest.tables.get(name, ())]
-        checked[name] = (
-            check_table(name, parts, table, parse_until(manifest.until))
-            if parts
-            else Checked(None, (), {}, f"{name}: no rows of this table")
-        )
-    for name in sorted(set(manifest.tables) - set(contract.tables)):
-        checked[name] = Checked(None, (Violation("new_table", name, 0, ()),), {}, f"{name}: no contract for this table")
-    reasons = [table.refused for table in checked.values() if table.refused]
+    rejected, before = read_rejected(arrivals), read_profile(reference)
+    checked = _checked(arrivals, manifest, contract)
+    tables = {n: settled(n, checked[n], t, rejected.get(n, []), before) for n, t in contract.tables.items()}
+    for name in sorted({*manifest.tables, *rejected} - set(contract.tables)):
+        refused = (f"{name}: no contract for this table",)
+        tables[name] = Checked(violations=(Violation("new_table", name, 0, ()),), refused=refused)
+    report = report_of(tables, manifest.rows)
     with atomic_folder(out) as folder:
-        for name, result in checked.items():
-            _quarantine(result, folder / QUARANTINE / f"{name}.parquet")
-        kept = {} if reasons else {name: _keep(checked[name], manifest, name, arrivals, folder) for name in checked}
-        written = Manifest(manifest.workload, manifest.until, kept)
-        (folder / MANIFEST).write_text(written.dump(), encoding="utf-8")
-        report = report_of(checked, manifest.rows)
-        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    verdict: Literal["passed", "refused"] = "refused" if reasons else "passed"
-    return ValidateRecord(
-        verdict, written.rows, report["quarantined"], sum(report["repaired"].values()), "; ".join(reasons)
-    )
+        kept = _write(tables, manifest, contract, arrivals, folder, report)
+    verdict: Literal["passed", "refused"] = "passed" if report["ok"] else "refused"
+    repairs = sum(report["repaired"].values())
+    return ValidateRecord(verdict, kept.rows, report["quarantined"], repairs, "; ".join(report["reasons"]))
 
 
-def report_of(checked: dict[str, Checked], rows: int) -> dict[str, Any]:
+def read_profile(path: Path | None) -> Profile | None:
+    """The profile in a file; None where there is no file."""
+    if path is None or not path.is_file():
+        return None
+    return parse_profile(path.read_text(encoding="utf-8"), str(path))
+
+
+def report_of(tables: Mapping[str, Checked], rows: int) -> dict[str, Any]:
     """The content of ``report.json``."""
-    reasons = [table.refused for table in checked.values() if table.refused]
+    reasons = [reason for table in tables.values() for reason in table.refused]
     return {
         "ok": not reasons,
         "rows": rows,
-        "violations": [{"table": n, **asdict(v)} for n, table in checked.items() for v in table.violations],
-        "repaired": {f"{n}.{rule}": count for n, table in checked.items() for rule, count in table.repaired.items()},
-        "quarantined": sum(table.bad for table in checked.values()),
+        "violations": [{"table": n, **asdict(v)} for n, table in tables.items() for v in table.violations],
+        "repaired": {f"{n}.{rule}": c for n, table in tables.items() for rule, c in (table.repaired or {}).items()},
+        "quarantined": sum(table.bad for table in tables.values()),
+        "guards": {name: table.guards for name, table in tables.items()},
         "reasons": reasons,
     }
 
 
-def validate_file(path: Path, workload: str) -> dict[str, Any]:
-    """Check one Parquet or CSV file of rows: ``{"ok","rows","violations":[{"check","column","rows","examples"}]}``.
-
-    The table is the one whose columns the file has most of. Every violation makes it not ok: a file has no
-    quarantine. Raises UserError in one line when the file is missing, is unreadable or is no table of the workload.
-    """
-    contract = load_workload(workload).contract()
-    rows = _read_file(path)
-    name = max(contract.tables, key=lambda table: len(set(contract.tables[table].names) & set(rows.columns)))
-    table = contract.tables[name]
-    if not set(table.names) & set(rows.columns):
-        known = "; ".join(f"{name} ({', '.join(table.names)})" for name, table in contract.tables.items())
-        raise UserError(str(path), ", ".join(rows.columns)[:80], f"the columns of a table of {workload}: {known}")
-    found = check_table(name, [rows], table)
-    violations = [asdict(violation) for violation in found.violations]
-    return {"ok": not violations, "rows": rows.height, "violations": violations}
+def _checked(arrivals: Path, manifest: Manifest, contract: Contract) -> dict[str, Checked]:
+    until = parse_until(manifest.until)
+    found = {}
+    for name, table in contract.tables.items():
+        parts = [read_parquet(arrivals / part.path) for part in manifest.tables.get(name, ())]
+        found[name] = check_table(name, parts, table, until)
+    return check_references(found, contract)
 
 
-def _read_file(path: Path) -> pl.DataFrame:
-    import polars as pl
-
-    if path.suffix != ".csv":
-        return read_parquet(path)
-    try:
-        rows = pl.read_csv(path, try_parse_dates=True, infer_schema_length=None)
-    except FileNotFoundError:
-        raise UserError(str(path), "no file", "the path of a Parquet or CSV file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UserError(str(path), " ".join(str(error).split())[:160], "a readable Parquet or CSV file") from None
-    return rows.with_columns(pl.selectors.datetime().dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
-
-
-def _merged(violations: list[Violation]) -> tuple[Violation, ...]:
-    """One violation a check and column; the rows of the partitions add up."""
-    found: dict[tuple[str, str], Violation] = {}
-    for one in violations:
-        before = found.get((one.check, one.column))
-        rows = one.rows + (before.rows if before else 0)
-        found[one.check, one.column] = Violation(one.check, one.column, rows, one.examples)
-    return tuple(found.values())
-
-
-def _quarantine(table: Checked, path: Path) -> None:
-    import polars as pl
-
-    if table.bad and table.rows is not None:
-        write_parquet(table.rows.filter(pl.col(REASONS).is_not_null()).drop(PART, CHANGED), path)
-
-
-def _keep(table: Checked, manifest: Manifest, name: str, arrivals: Path, folder: Path) -> tuple[Partition, ...]:
-    """Write the good rows, partition by partition; one without a change is linked."""
-    import polars as pl
-
-    if table.rows is None:
-        return ()
-    touched = set(table.rows.filter(pl.col(CHANGED) | pl.col(REASONS).is_not_null())[PART].unique().to_list())
-    kept = []
-    for i, part in enumerate(manifest.tables[name]):
-        path = folder / part.path
-        if i not in touched:
-            link(arrivals / part.path, path)
-            kept.append(part)
-            continue
-        rows = table.rows.filter((pl.col(PART) == i) & pl.col(REASONS).is_null()).drop(PART, CHANGED, REASONS)
-        write_parquet(rows.sort(EVENT_TIME, maintain_order=True), path)
-        kept.append(Partition(part.path, rows.height, sha256_of(path)))
-    return tuple(kept)
+def _write(
+    tables: Mapping[str, Checked],
+    manifest: Manifest,
+    contract: Contract,
+    arrivals: Path,
+    folder: Path,
+    report: Mapping[str, Any],
+) -> Manifest:
+    """Everything into `folder`; returns the manifest of what goes on."""
+    read = {name: table.rows for name, table in tables.items() if table.rows is not None}
+    for name, rows in read.items():
+        put_aside(rows, folder / QUARANTINE / f"{name}.parquet")
+    kept = {n: keep(rows, manifest.tables[n], arrivals, folder) for n, rows in read.items()} if report["ok"] else {}
+    written = Manifest(manifest.workload, manifest.until, kept)
+    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if report["ok"]:
+        figures = profile_of(manifest.until, {name: good_part(rows) for name, rows in read.items()}, contract)
+        (folder / PROFILE).write_text(figures.dump(), encoding="utf-8")
+    (folder / MANIFEST).write_text(written.dump(), encoding="utf-8")
+    return written

@@ -29,11 +29,15 @@ def listing(entries: Sequence[Entry]) -> bytes:
 
 
 def parse_listing(content: bytes, where: str) -> dict[str, str]:
-    """The MD5 by path of a ``.dir`` object; UserError when it is none."""
+    """The MD5 by path of a ``.dir`` object; UserError when it is none, or a path would leave the folder."""
     try:
-        return {file["relpath"]: file["md5"] for file in json.loads(content)}
+        files = {str(file["relpath"]): str(file["md5"]) for file in json.loads(content)}
     except (ValueError, KeyError, TypeError):
         raise UserError(where, content[:40], "a DVC listing of a folder") from None
+    for relpath in files:
+        if relpath.startswith("/") or ".." in relpath.split("/"):
+            raise UserError(where, relpath, "a DVC listing of a folder, whose paths stay in it")
+    return files
 
 
 def version_of(entries: Sequence[Entry]) -> str:

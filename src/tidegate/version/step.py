@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from tidegate.ingest.arrivals import Manifest
-from tidegate.ingest.sources import MANIFEST, atomic_file, read_manifest
+from tidegate.ingest.arrivals import Partition, format_time
+from tidegate.ingest.disk import atomic_file, read_manifest
 from tidegate.version import dvc
-from tidegate.version.digest import Entry, listing, pointer, version_of
-
-INDEX = "dvc-index"
+from tidegate.version.digest import Entry, listing, parse_listing, pointer, version_of
+from tidegate.version.history import KnownVersion, newest, remember
 
 
 @dataclass(frozen=True)
@@ -25,39 +26,38 @@ class VersionRecord:
 
 
 def version(valid: Path, state: Path, out: Path) -> VersionRecord:
-    """Push the rows of the folder `valid` to ``state/dvc-remote`` and write the file `out` (``data_version.json``).
+    """Push the partitions of the folder `valid` to the remote and write the file `out` (``data_version.json``).
 
-    Taken again of the same rows it is the same version and adds nothing. Only partitions that the state has not seen
-    are read: the MD5 of the others is looked up by the SHA-256 in the manifest.
+    The name depends on the partitions alone: the same rows are the same version, whatever source they came from and
+    whenever. Only partitions that the newest version does not have are read and pushed.
     """
-    manifest, remote = read_manifest(valid), state / dvc.REMOTE
-    entries, added = [], 0
-    for sha256, relpath in _files(manifest):
-        entry = _entry(valid, relpath, sha256, state / INDEX)
-        added += dvc.push(valid / relpath, remote, entry.md5)
-        entries.append(entry)
+    manifest, remote = read_manifest(valid), dvc.remote_of(state)
+    parts = [part for table in manifest.tables.values() for part in table]
+    there = _pushed(state, remote)
+    entries = [_entry(valid, part, there) for part in parts]
+    new = [entry for part, entry in zip(parts, entries, strict=True) if part.sha256 not in there]
+    added = sum(dvc.push(valid / entry.relpath, remote, entry.md5) for entry in new)
     name = version_of(entries)
     dvc.push_bytes(listing(entries), remote, name)
-    document = {"version": name, "rows": manifest.rows, "dvc": pointer(entries, "valid")}
+    text, now = pointer(entries, "valid"), format_time(datetime.now(UTC))
+    remember(state, KnownVersion(name, now, manifest.rows, len(entries), remote.url, text, manifest.dump()))
     with atomic_file(out) as made:
-        made.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        made.write_text(json.dumps({"version": name, "rows": manifest.rows, "dvc": text}, indent=1) + "\n", "utf-8")
     return VersionRecord(name, manifest.rows, len(entries), added)
 
 
-def _files(manifest: Manifest) -> list[tuple[str, str]]:
-    """(SHA-256 or empty, path) of every file that belongs to the version: the partitions and their manifest."""
-    parts = [(part.sha256, part.path) for table in manifest.tables.values() for part in table]
-    return [*parts, ("", MANIFEST)]
+def _pushed(state: Path, remote: dvc.Remote) -> Mapping[str, str]:
+    """The MD5 by SHA-256 of the newest version's partitions; none when this remote does not have that version.
+
+    A version's listing is pushed last, so where it is, everything that it lists is.
+    """
+    known = newest(state)
+    if known is None or known.remote != remote.url or not dvc.has(remote, known.version):
+        return {}
+    listed = parse_listing(dvc.read_object(remote, known.version), known.version)
+    return {part.sha256: listed[part.path] for table in known.contents().tables.values() for part in table}
 
 
-def _entry(valid: Path, relpath: str, sha256: str, index: Path) -> Entry:
-    """One file's MD5 and size, from the index where its SHA-256 is known."""
-    known = index / sha256[:2] / sha256
-    if sha256 and known.exists():
-        return Entry(relpath, **json.loads(known.read_text(encoding="utf-8")))
-    path = valid / relpath
-    entry = Entry(relpath, dvc.md5_of(path), path.stat().st_size)
-    if sha256:
-        with atomic_file(known) as made:
-            made.write_text(json.dumps({"md5": entry.md5, "size": entry.size}), encoding="utf-8")
-    return entry
+def _entry(valid: Path, part: Partition, there: Mapping[str, str]) -> Entry:
+    path = valid / part.path
+    return Entry(part.path, there.get(part.sha256) or dvc.md5_of(path), path.stat().st_size)

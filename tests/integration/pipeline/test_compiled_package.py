@@ -30,7 +30,7 @@ def arguments(
         training=TrainingSpec(mode="stateless"),
         gate=GateSpec(margin=0.0, slices=("origin",)),
         gate_window=timedelta(days=7),
-        seed=8 if parent else 7,
+        seed=9 if parent else 7,
         parent=parent,
     )
     named = {"workload": workload, "model": MODEL, "until": "2013-02-08T00:00:00Z", "cause": "manual", "run": run}

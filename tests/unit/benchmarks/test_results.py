@@ -56,24 +56,36 @@ def test_an_unknown_name_is_wrong_use(capsys):
     assert "loop, join, serving, small" in capsys.readouterr().err
 
 
-def side(seconds, sums=None, rows=327_000):
-    return {"rows": rows, "opened": 1.0, "seconds": seconds, "sums": sums or {}}
+def side(seconds, sums=None):
+    return {"opened": 1.0, "seconds": seconds, "frames": [2.0, 4.0], "peak": 3 * 2**20, "sums": sums or {}}
 
 
 def test_the_first_join_of_a_process_is_cold_and_the_others_warm():
-    assert times([side([3.0, 1.0, 1.2]), side([5.0, 1.1, 0.9])]) == {"opened": 1.0, "cold": 4.0, "warm": 1.05}
+    spent = times([side([3.0, 1.0, 1.2]), side([5.0, 1.1, 0.9])])
+    assert spent == {"opened": 1.0, "cold": 4.0, "warm": 1.05, "frame": 3.0, "peak": 3.0}
 
 
-def test_duckdb_is_extrapolated_by_a_line():
-    duckdb = [side([9.0, 1.0], rows=10_000), side([9.0, 5.0], rows=50_000)]
-    result = told([side([0.2, 0.1])], [side([0.3, 0.15])], duckdb)
-    assert [budget.got for budget in result.budgets] == ["1.50x", "1.50x", "218x"]
-    assert result.rows[-1][4] == "32.7 (extrapolated)"
+def test_the_budgets_are_those_of_the_largest_size():
+    sizes = {
+        rows: {"polars": [side([0.2, 0.1])], "asof": [side([0.3, 0.15])], "duckdb": [side([9.0, seconds])]}
+        for rows, seconds in ((1_000, 1.0), (100_000, 15.0))
+    }
+    result = told(sizes)
+    assert [budget.got for budget in result.budgets] == ["1.50x", "1.50x", "100x"]
+    assert len(result.rows) == 6
+
+
+def test_a_size_that_duckdb_did_not_finish_is_told():
+    sides = {"polars": [side([0.2, 0.1])], "asof": [side([0.3, 0.15])]}
+    result = told({1_000: {**sides, "duckdb": [side([9.0, 15.0])]}, 327_000: {**sides, "duckdb": []}})
+    assert any("duckdb at 327,000 rows: stopped" in note for note in result.notes)
+    assert [budget.what for budget in result.budgets][2:] == ["warm join of 1,000 rows against Feast's duckdb store"]
 
 
 def test_sides_that_answer_differently_are_not_compared():
+    wrong = {"polars": [side([1.0, 1.0], {"a": [0, 1.0]})], "asof": [side([1.0, 1.0], {"a": [0, 2.0]})], "duckdb": []}
     with pytest.raises(SystemExit, match="differ"):
-        told([side([1.0, 1.0], {"a": [0, 1.0]})], [side([1.0, 1.0], {"a": [0, 2.0]})], [])
+        told({1_000: wrong})
 
 
 def test_the_core_is_measured_look_by_look_and_batch_by_batch():

@@ -8,7 +8,7 @@ import pytest
 
 from tidegate.errors import PlatformError, UserError
 from tidegate.ingest import sources
-from tidegate.ingest.arrivals import Manifest, Partition, by_month, format_time, parse_manifest, parse_until
+from tidegate.ingest.arrivals import Manifest, Partition, by_partition, format_time, parse_manifest, parse_until
 from tidegate.ingest.step import ingest
 
 FLIGHTS = "flights.workload:flight_delay"
@@ -92,7 +92,7 @@ def test_months_are_in_order_and_keep_the_rows_order():
     table = pl.DataFrame({"event_time": times, "n": [0, 1, 2]}).with_columns(
         pl.col("event_time").str.to_datetime(time_unit="us", time_zone="UTC")
     )
-    parts = by_month(table)
+    parts = by_partition(table, "month")
     assert [(month, part["n"].to_list()) for month, part in parts] == [("2013-01", [1]), ("2013-02", [0, 2])]
 
 

@@ -10,7 +10,7 @@ import pytest
 from tidegate.errors import PlatformError
 from tidegate.journal.store import open_journal, verify
 from tidegate.register import registry
-from tidegate.register.models import public_key
+from tidegate.register.models import profile_path, public_key
 from tidegate.register.step import register
 from tidegate.train import model_file
 from tidegate.train.model_file import FILES, folder_name, write_manifest
@@ -34,6 +34,7 @@ def made(folder: Path, text: str, verdict: str = "passed") -> dict[str, Path]:
     }
     (model / "training.json").write_text(json.dumps(training))
     (valid / "report.json").write_text(json.dumps({"ok": True}))
+    (valid / "profile.json").write_text(text)
     (folder / "data_version.json").write_text(json.dumps({"version": "abc.dir"}))
     gate = {"verdict": verdict, "reason": "first_version" if verdict == "passed" else "gate_metric"}
     measurements = {"candidate": {"log_loss": 0.5, "roc_auc": None}}
@@ -56,6 +57,7 @@ def test_a_candidate_is_stored_signed_journaled_and_mirrored_once(tmp_path):
     assert (equal.outcome, equal.version) == ("unchanged", "v1")
     events = open_journal(state).read("m")
     assert [event.kind for event in events] == ["register.candidate", "register.unchanged"]
+    assert profile_path(first.digest, state).read_text() == "one"
     stored = state / "models" / folder_name(first.digest)
     model_file.verify(stored, first.digest, [public_key(state)])
     client = registry._client(state)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.validate.check import row_violations, schema_violations
+from tidegate.validate.check import PART, reasons_of, schema_violations, table_failures, violations_of
 from tidegate.validate.contract import Column, Repair, Rule, TableContract, fits, pandera_schema
 from tidegate.validate.repair import CHANGED, repaired
 
@@ -28,8 +28,11 @@ def frame(**columns):
     return pl.DataFrame({**GOOD, **columns}, schema=SCHEMA)
 
 
-def checks_of(rows, table=TABLE):
-    return {(v.check, v.column): v.rows for v in row_violations(rows, table)[0]}
+def row_violations(rows, table):
+    """What the gate reports of one partition, and each row's reasons."""
+    rows = rows.with_columns(pl.lit(0, pl.Int32).alias(PART))
+    failures = table_failures(rows, table)
+    return list(violations_of(rows, failures)), reasons_of(rows.height, failures)
 
 
 def test_good_rows_pass():

@@ -3,11 +3,13 @@
 import json
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from tidegate.errors import UserError
 from tidegate.ingest.step import ingest
-from tidegate.validate.step import validate, validate_file
+from tidegate.validate.file import validate_file
+from tidegate.validate.step import validate
 
 FLIGHTS = "flights.workload:flight_delay"
 JANUARY = "flights/2013-01.parquet"
@@ -184,5 +186,101 @@ def test_a_missing_file_and_a_strange_table_are_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="no file"):
         validate_file(tmp_path / "x.parquet", FLIGHTS)
     pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="columns of a table of flights"):
+    with pytest.raises(UserError, match="columns of a table of the workload"):
         validate_file(tmp_path / "a.parquet", FLIGHTS)
+
+
+def reject(arrivals, *entries):
+    keys = ("part", "table", "check", "column", "rows", "examples")
+    (arrivals / "rejected.json").write_text(json.dumps([dict(zip(keys, one, strict=True)) for one in entries]))
+
+
+def test_what_ingest_put_aside_is_in_the_report_and_counts_into_the_error_budget(arrivals, tmp_path):
+    total = pl.read_parquet(arrivals / JANUARY).height
+    few = total // 200
+    named = ("new_column", "gate", total, ["String"]), ("missing_column", "tailnum", total, [])
+    reject(
+        arrivals,
+        *(("a.parquet", "flights", *one) for one in named),
+        ("a.parquet", "flights", "type", "distance", few, ["far"]),
+        ("b.parquet", "flights", "type", "distance", few - 1, ["near", "far"]),
+        ("c.parquet", "flights", "unreadable", "", 0, ["cut short"]),
+    )
+    record = validate(arrivals, FLIGHTS, tmp_path / "valid")
+    assert record.verdict == "passed"
+    found = {(v["check"], v["column"]): (v["rows"], v["examples"]) for v in report_of(tmp_path / "valid")["violations"]}
+    assert found == {
+        ("new_column", "gate"): (total, ["String"]),
+        ("missing_column", "tailnum"): (total, []),
+        ("type", "distance"): (2 * few - 1, ["far", "near"]),
+        ("unreadable", ""): (0, ["c.parquet: cut short"]),
+    }
+    reject(arrivals, ("a.parquet", "flights", "type", "distance", total // 90, ["far"]))
+    record = validate(arrivals, FLIGHTS, tmp_path / "valid")
+    assert (record.verdict, record.quarantined) == ("refused", 0)
+    assert f"flights: {total // 90} of {total + total // 90} rows are bad" in record.reason
+
+
+def test_a_rejected_file_that_is_none_is_one_clear_line(arrivals, tmp_path):
+    for text in ("{", "[1]", '[{"table": "flights"}]'):
+        (arrivals / "rejected.json").write_text(text)
+        with pytest.raises(UserError, match=r"rejected\.json"):
+            validate(arrivals, FLIGHTS, tmp_path / "valid")
+
+
+def test_something_put_aside_of_a_table_that_nobody_knows_is_refused(arrivals, tmp_path):
+    reject(arrivals, ("a.parquet", "crews", "type", "age", 3, ["x"]))
+    assert "crews: no contract" in validate(arrivals, FLIGHTS, tmp_path / "valid").reason
+
+
+def test_the_profile_is_that_of_the_rows_that_passed(arrivals, tmp_path):
+    spoil(arrivals, lambda rows: first(rows, 5, "distance", -7))
+    validate(arrivals, FLIGHTS, tmp_path / "valid")
+    kept = pl.read_parquet(tmp_path / "valid" / JANUARY)
+    profile = json.loads((tmp_path / "valid" / "profile.json").read_text())
+    flights = profile["tables"]["flights"]
+    assert profile["until"] == "2013-01-08T00:00:00Z"
+    assert flights["rows"] == kept.height
+    assert flights["columns"]["distance"]["low"] == kept["distance"].min() > 0
+    assert flights["columns"]["distance"]["mean"] == pytest.approx(kept["distance"].mean())
+    assert sum(flights["columns"]["origin"]["values"].values()) == kept.height
+
+
+def test_a_partition_that_is_bad_from_end_to_end_is_not_written(arrivals, tmp_path):
+    manifest = json.loads((arrivals / "manifest.json").read_text())
+    rows = pl.read_parquet(arrivals / JANUARY).head(30).with_columns(distance=pl.lit(-1, pl.Int32))
+    rows.write_parquet(arrivals / "flights" / "2012-12.parquet")
+    part = {"path": "flights/2012-12.parquet", "rows": 30, "sha256": "x"}
+    manifest["tables"]["flights"]["partitions"].insert(0, part)
+    (arrivals / "manifest.json").write_text(json.dumps(manifest))
+    assert validate(arrivals, FLIGHTS, tmp_path / "valid").quarantined == 30
+    written = json.loads((tmp_path / "valid" / "manifest.json").read_text())
+    assert [one["path"] for one in written["tables"]["flights"]["partitions"]] == [JANUARY]
+    assert not (tmp_path / "valid" / "flights" / "2012-12.parquet").exists()
+    assert (tmp_path / "valid" / JANUARY).read_bytes() == (arrivals / JANUARY).read_bytes()
+
+
+def test_a_file_with_a_wrong_schema_and_bad_rows_tells_both(january, tmp_path):
+    rows = first(pl.read_parquet(january / JANUARY), 3, "distance", -7).drop("tailnum").with_columns(gate=pl.lit("A1"))
+    rows.with_columns(pl.col("flight").cast(pl.String)).write_parquet(tmp_path / "f.parquet")
+    found = {(v["check"], v["column"]): v["rows"] for v in validate_file(tmp_path / "f.parquet", FLIGHTS)["violations"]}
+    whole = rows.height
+    assert found == {
+        ("missing_column", "tailnum"): whole,
+        ("new_column", "gate"): whole,
+        ("type", "flight"): whole,
+        ("range", "distance"): 3,
+    }
+
+
+def test_a_file_that_expands_beyond_measure_is_refused_before_it_is_read(tmp_path):
+    zeros = pl.DataFrame({"distance": pl.repeat(0, 2_000_000, dtype=pl.Int64, eager=True)})
+    pq.write_table(zeros.to_arrow(), tmp_path / "g.parquet", use_dictionary=False, compression="zstd")
+    with pytest.raises(UserError, match=r"expands\(distance\)"):
+        validate_file(tmp_path / "g.parquet", FLIGHTS)
+
+
+def test_text_that_is_no_utf8_is_one_clear_line(tmp_path):
+    (tmp_path / "f.csv").write_bytes(b"origin,dest\nEWR,J\xffK\n")
+    with pytest.raises(UserError, match="readable Parquet or CSV"):
+        validate_file(tmp_path / "f.csv", FLIGHTS)

@@ -45,8 +45,8 @@ def test_a_new_partition_costs_only_itself(valid, tmp_path, monkeypatch):
     true_md5 = dvc.md5_of
     monkeypatch.setattr(dvc, "md5_of", lambda path: read.append(path.name) or true_md5(path))
     record = version(tmp_path / "more", tmp_path / "state", tmp_path / "b.json")
-    assert set(read) == {"2013-02.parquet", "manifest.json"}
-    assert record.added == 4  # February of three tables and the manifest
+    assert set(read) == {"2013-02.parquet"}
+    assert record.added == 3  # February of three tables
 
 
 def test_dvc_itself_restores_a_version(valid, tmp_path):
@@ -57,14 +57,13 @@ def test_dvc_itself_restores_a_version(valid, tmp_path):
     run(["init", "--no-scm", "-q"], repo)
     run(["remote", "add", "-q", "-d", "tidegate", str(tmp_path / "state" / "dvc-remote")], repo)
     run(["pull", "-q"], repo)
-    files = {p.relative_to(valid): p.read_bytes() for p in valid.rglob("*.*")}
-    assert {p.relative_to(repo / "valid"): p.read_bytes() for p in (repo / "valid").rglob("*.*")} == files
+    assert files(repo / "valid") == files(valid)
     assert run(["status"], repo).strip().endswith("up to date.")
 
 
 def test_dvc_names_the_folder_as_we_do(valid, tmp_path):
     record = version(valid, tmp_path / "state", tmp_path / "v.json")
-    shutil.copytree(valid, tmp_path / "repo" / "valid")
+    shutil.copytree(valid, tmp_path / "repo" / "valid", ignore=shutil.ignore_patterns("manifest.json"))
     run(["init", "--no-scm", "-q"], tmp_path / "repo")
     run(["add", "-q", "valid"], tmp_path / "repo")
     theirs = (tmp_path / "repo" / "valid.dvc").read_text()
@@ -74,6 +73,7 @@ def test_dvc_names_the_folder_as_we_do(valid, tmp_path):
 
 def test_an_object_is_never_half_written(tmp_path, monkeypatch):
     (tmp_path / "x").write_text("x")
+    remote, name = dvc.open_remote(str(tmp_path / "remote")), dvc.md5_of(tmp_path / "x")
 
     def full(source, target):
         Path(target).write_text("")
@@ -81,23 +81,37 @@ def test_an_object_is_never_half_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(PlatformError, match="No space left"):
-        dvc.push(tmp_path / "x", tmp_path / "remote", "ab" * 16)
+        dvc.push(tmp_path / "x", remote, name)
     assert not [path for path in (tmp_path / "remote").rglob("*") if path.is_file()]
 
 
 def test_a_missing_object_and_a_broken_listing_are_named(tmp_path):
     with pytest.raises(PlatformError, match=r"abcd\.dir is not there"):
-        dvc.read_object(tmp_path, "abcd.dir")
+        dvc.read_object(dvc.open_remote(str(tmp_path)), "abcd.dir")
     with pytest.raises(UserError, match="DVC listing"):
         parse_listing(b"{}x", "here")
+    for path in ("/etc/x", "../x", "a/../../x"):
+        with pytest.raises(UserError, match="paths stay in it"):
+            parse_listing(json.dumps([{"relpath": path, "md5": "ab" * 16}]).encode(), "here")
 
 
-@given(st.dictionaries(st.text("abc/.", min_size=1), st.text("0123456789abcdef", min_size=32, max_size=32)))
+@given(st.dictionaries(st.text("abc", min_size=1), st.text("0123456789abcdef", min_size=32, max_size=32)))
 def test_a_listing_reads_back_whatever_the_order(files):
     entries = [Entry(path, md5, 1) for path, md5 in files.items()]
     assert parse_listing(listing(entries), "here") == files
     assert version_of(entries) == version_of(entries[::-1])
     assert version_of(entries) in pointer(entries, "valid")
+
+
+def test_what_is_lost_in_the_remote_is_pushed_again(valid, tmp_path):
+    first = version(valid, tmp_path / "state", tmp_path / "v.json")
+    shutil.rmtree(tmp_path / "state" / "dvc-remote")
+    assert version(valid, tmp_path / "state", tmp_path / "v.json").added == first.files
+
+
+def files(folder):
+    """The partitions by path; the manifest is told by the version's record."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.parquet")}
 
 
 def run(arguments, folder):
