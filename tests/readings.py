@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from flights.workload import flight_delay
 from tidegate.ingest.files import Files
 from tidegate.ingest.sources import Together
 from tidegate.ingest.sql import Sql
+from tidegate.ingest.stream_log import StreamSource
 from tidegate.validate.contract import Column, Contract, TableContract
 from tidegate.workload import Feature, Workload
 
@@ -28,7 +30,7 @@ TABLES = {
 
 
 class Chosen(Together):
-    """`Files` and `Sql` as the variable READINGS says: {"files": {table: url}, "options": {}, "sql": [url, tables]}."""
+    """What READINGS says: {"files": {table: url}, "options": {}, "sql": [url, tables], "stream": folder}."""
 
     def __init__(self):
         pass
@@ -37,6 +39,9 @@ class Chosen(Together):
     def sources(self):
         said = json.loads(os.environ["READINGS"])
         found = [Files(said["files"], said.get("options"))] if "files" in said else []
+        if "stream" in said:
+            keys = {name: table.key for name, table in flight_delay.contract().tables.items()}
+            found.append(StreamSource(Path(said["stream"]), tuple(keys), keys))
         return [*found, *([Sql(*said["sql"])] if "sql" in said else [])]
 
 

@@ -97,11 +97,14 @@ def _read(fs: Any, path: str, shown: str, size: int) -> pl.DataFrame:
         content: bytes = fs.cat_file(path)
     except Exception as error:  # noqa: BLE001  each file system has errors of its own
         raise UserError(f"file {shown}", _line(error), "a file that can be read; run ingest again") from None
-    return _csv(content) if path.endswith(".csv") else _parquet(content)
+    return _csv(content) if path.endswith(".csv") else parquet_rows(content)
 
 
-def _parquet(content: bytes) -> pl.DataFrame:
-    """Read by Arrow: on a page that lies about its size polars ends the whole process, Arrow raises."""
+def parquet_rows(content: bytes) -> pl.DataFrame:
+    """The rows of a Parquet file that nobody vouches for; Unreadable when it is none or would expand beyond measure.
+
+    Read by Arrow: on a page that lies about its size polars ends the whole process, Arrow raises.
+    """
     import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -139,8 +139,8 @@ class StreamSource:
         """Every file that there is now."""
         for table in self._tables:
             for piece in self._log.pieces(table):
-                name = f"{piece.first}-{piece.last}"
-                yield Part(table, name, name, lambda path=piece.path: read_parquet(path).drop(KNOWN))  # type: ignore[misc]
+                span = f"{piece.first}-{piece.last}"
+                yield Part(table, f"{table}/{span}", span, lambda path=piece.path: read_parquet(path).drop(KNOWN))  # type: ignore[misc]
 
 
 def _summary(path: Path) -> dict[str, Any]:

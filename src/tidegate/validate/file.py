@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import UserError
-from tidegate.ingest.disk import read_parquet
-from tidegate.ingest.footer import check_sizes, chunks_of
+from tidegate.ingest.files import parquet_rows
 from tidegate.ingest.sources import Unreadable
 from tidegate.validate.check import (
     PART,
@@ -90,8 +89,7 @@ def read_file(path: Path) -> pl.DataFrame:
     import polars as pl
 
     if path.suffix != ".csv":
-        _check_footer(path)
-        return read_parquet(path)
+        return _parquet(path)
     try:
         rows = pl.read_csv(path, try_parse_dates=True, infer_schema_length=None)
     except FileNotFoundError:
@@ -101,15 +99,11 @@ def read_file(path: Path) -> pl.DataFrame:
     return rows.with_columns(pl.selectors.datetime().dt.cast_time_unit("us").dt.replace_time_zone("UTC"))
 
 
-def _check_footer(path: Path) -> None:
-    """Refuse a Parquet file that would expand beyond measure; what is no Parquet is told when it is read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _parquet(path: Path) -> pl.DataFrame:
     try:
-        metadata = pq.read_metadata(path)
-        check_sizes(chunks_of(metadata), metadata.num_rows * metadata.num_columns)
+        return parquet_rows(path.read_bytes())
+    except OSError as error:
+        said = "no file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(str(path), said, "the path of a Parquet or CSV file") from None
     except Unreadable as error:
         raise UserError(str(path), str(error), "a readable Parquet file") from None
-    except (pa.ArrowException, OSError, ValueError):
-        return

@@ -185,7 +185,7 @@ def test_a_folder_that_cannot_be_written_is_told(tidegate, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("missing.parquet", None, "got 'no file', takes the path of a Parquet file"),
+        ("missing.parquet", None, "got 'no file', takes the path of a Parquet or CSV file"),
         ("corrupt.parquet", b"PAR1 is how it begins, and then it is nothing", "takes a readable Parquet file"),
         ("empty.parquet", b"", "takes a readable Parquet file"),
     ],
