@@ -3,6 +3,7 @@
 import json
 import random
 import stat
+import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +14,8 @@ from streamed.workload import DEFINITIONS
 
 from tidegate.features.streaming import LATENESS
 from tidegate.ingest.stream_log import KNOWN, StreamSource
-from tidegate.targets.processes import wait_until
+from tidegate.targets.processes import free_port, is_free, wait_until
+from tidegate.targets.streams import _server
 
 
 def until_known(stream: Stream) -> datetime:
@@ -109,6 +111,28 @@ def test_history_counts_and_a_killed_server_comes_back_with_everything(stream, t
     stream.publish([row("A", 2)])
     stream.taken(2)
     assert sorted(stream.logged()["id"]) == [0, 1]
+
+
+@pytest.fixture
+def external(tmp_path):
+    """A server that is not ours, with JetStream; gives its URL."""
+    port = free_port()
+    words = (_server(), "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(tmp_path / "external"))
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert wait_until(lambda: not is_free(port), 15)
+        yield f"nats://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(15)
+
+
+def test_an_external_server_is_used_and_none_of_ours_started(stream, external):
+    stream.start(external)
+    stream.publish([row("A", 4)])
+    stream.taken(1)
+    assert wait_until(lambda: stream.online("latest", "A") == {"last": 4.0}, 10, every=0.05)
+    assert (stream.url, stream.pid("nats")) == (external, 0)
 
 
 @pytest.mark.slow
