@@ -37,7 +37,7 @@ bench: setup  ## budgets, as figures of one run
 	@$(RUN)/python -m benchmarks
 
 soak: setup  ## what takes longer than the tests may; output goes to docs/results/
-	@$(RUN)/python -m benchmarks three_demos --write
+	@$(RUN)/python -m benchmarks three_demos registry gate_rates --write
 
 golden: setup  ## write the generated files again: compiled pipeline, renderers, reference
 	@$(RUN)/python -m pipelines.continuous_training

@@ -12,7 +12,7 @@ from benchmarks.results import Result, machine, say, write
 
 NAMES = ("loop", "join", "serving", "small", "partitions", "stream", "online", "cold_start")
 """Modules of this package, each with ``run() -> Result``."""
-LONG = ("three_demos",)
+LONG = ("three_demos", "candidates", "gate_rates", "registry")
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""
 
 

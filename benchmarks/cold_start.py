@@ -54,7 +54,7 @@ def run() -> Result:
     from tidegate.targets.local import LocalTarget
     from tidegate.targets.processes import free_port
     from tidegate.targets.streams import Streams
-    from tidegate.up import _by_key
+    from tidegate.up import _service_arguments
 
     with tempfile.TemporaryDirectory(prefix="tidegate-cold-") as made:
         state = prepare_state(Path(made))
@@ -63,7 +63,12 @@ def run() -> Result:
         with pinned(others):
             streams = Streams(state, model=NAME, workload=WORKLOAD, clock="wall", url=None)
             target = LocalTarget(
-                state, model=NAME, port=0, clock="wall", control_port=free_port(), by_key=_by_key(_model(), state)
+                state,
+                model=NAME,
+                port=0,
+                clock="wall",
+                control_port=free_port(),
+                services=_service_arguments(_model(), state),
             )
             try:
                 streams.start()

@@ -138,7 +138,7 @@ def by_key(state: Path, digest: str, entities: Entities) -> list[Results]:
     bodies = [json.dumps({"keys": [row], "at": UNTIL.timestamp()}).encode() for row in entities]
     first, others = _cores()
     with pinned(others):
-        target = LocalTarget(state, model=NAME, port=0, clock="events", control_port=free_port(), by_key=arguments)
+        target = LocalTarget(state, model=NAME, port=0, clock="events", control_port=free_port(), services=arguments)
         target.start()
         try:
             with pinned(first):

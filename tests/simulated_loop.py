@@ -47,7 +47,7 @@ def digest_of(version: str) -> str:
 def candidate(version: str, run: str = "", rows: int = 4000) -> dict[str, Any]:
     """The data of a register.candidate event whose gate was passed."""
     days = {"rows": [300] * 14, "sums": [300 * (0.001 if day % 2 else -0.001) for day in range(14)]}
-    policy = {"metric": "log_loss", "margin": 0.002}
+    policy = asdict(Policy("log_loss", 0.002))
     measured = {"compared_with": "champion", "reference_distance": 1e-7, "days": days, "slices": {"origin": {}}}
     verdict = asdict(gate(Policy(**policy), measured))
     return {

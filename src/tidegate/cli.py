@@ -427,6 +427,19 @@ def version_diff(
     say(diff.document(*names, tables), as_json, diff.text(*names, tables))
 
 
+@words["register"].command("lineage")
+def register_lineage(
+    asked: Annotated[str, typer.Argument(metavar="VERSION_OR_REQUEST_ID")],
+    state: State = DEFAULT_STATE,
+    as_json: Json = False,
+) -> None:
+    """Walk from a request or a version to its run, parameters, code, data and parents, and back to what it answered."""
+    from tidegate.register import trace
+
+    document = trace.trace(state, asked)
+    say(document, as_json, trace.text(document))
+
+
 @words["features"].command("materialize")
 def features_materialize(model_file: ModelFile, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """Bring the live feature repo up to the newest data version; while no stream feeds it."""

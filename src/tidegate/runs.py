@@ -6,7 +6,7 @@ The controller and ``tidegate run`` start runs through the same functions, so th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +23,9 @@ from tidegate.orchestrators.package import parse_package
 from tidegate.reasons import GATE_REASONS
 from tidegate.register.decide import ENDS
 from tidegate.release.stages import check_spec
-from tidegate.spec import Model, read_yaml
+from tidegate.spec import GateSpec, Model, read_yaml
 from tidegate.state import prepare
+from tidegate.train.families import family
 from tidegate.train.settings import ParentFacts, RunSettings
 from tidegate.trigger.policy import check_triggers
 from tidegate.workload import load_workload
@@ -67,13 +68,25 @@ def with_mode(model: Model, mode: str | None) -> Model:
 def check(model: Model) -> None:
     """Ask, before anything is written, for what a Model file only names or a later step would refuse.
 
-    Raises UserError: the workload does not import, the package is none, a cron does not parse, a release cannot be.
+    Raises UserError: the workload does not import, the package is none, a cron does not parse, a release cannot be, a
+    family is unknown.
     """
     load_workload(model.spec.workload)
+    check_retention(model)
     package = model.spec.pipeline.package
     parse_package(read_yaml(Path(package)), package)
     check_triggers(model.spec.triggers)
     check_spec(model.spec.release)
+    for name in model.spec.training.families:
+        family(name)
+
+
+def check_retention(model: Model) -> None:
+    """UserError where earlier rows are to be replayed and none are kept."""
+    training = model.spec.training
+    if not training.retain and training.replay > 0:
+        takes = "0 where training.retain is false: no earlier rows are kept to replay"
+        raise UserError("spec.training.replay", training.replay, takes)
 
 
 def arguments(
@@ -84,7 +97,7 @@ def arguments(
         training=model.spec.training,
         gate=model.spec.gate,
         label_deadline=model.spec.release.label_deadline,
-        parent=_parent(state),
+        parent=_parent(state, model.spec.gate),
     )
     return {
         "workload": model.spec.workload,
@@ -98,7 +111,7 @@ def arguments(
     }
 
 
-def _parent(state: ModelState) -> ParentFacts | None:
+def _parent(state: ModelState, gate: GateSpec) -> ParentFacts | None:
     """The champion as the version rules need it; None before there is one."""
     if state.champion is None:
         return None
@@ -110,7 +123,14 @@ def _parent(state: ModelState) -> ParentFacts | None:
         architecture_digest=data["architecture_digest"],
         train_until=data["train_until"],
         healthy=state.champion.digest not in state.quarantined,
+        train_cpu_seconds=_train_seconds(data) if any(o.metric == "training_cost" for o in gate.objectives) else None,
     )
+
+
+def _train_seconds(data: Mapping[str, Any]) -> float | None:
+    """CPU-seconds of the train step that made a version; None where it came from the cache or was not recorded."""
+    cost = data.get("cost", {}).get("train", {})
+    return None if cost.get("cached", True) else float(cost["cpu_seconds"])
 
 
 def ended(orchestrator: Orchestrator, journal: Journal, model: str, run: str) -> Ended | None:

@@ -79,12 +79,13 @@ class TrainingSpec(Strict):
     mode: Literal["auto", "stateless", "stateful"] = "auto"
     """auto: stateful where the version rules allow it and it pays, else stateless, with the reason journaled."""
     engine: Literal["local", "dask"] = "local"
+    """dask: LightGBM is fitted from scratch on the cluster whose scheduler DASK_SCHEDULER_ADDRESS names."""
     search_trials: int = Field(0, ge=0)
-    """Hyper-parameter trials of a stateless run; 0 takes the workload's defaults."""
+    """Trials of a stateless run, shared out among its families; 0 compares the families' defaults only."""
     families: tuple[str, ...] = ()
-    """Candidate families by name; empty takes the workload's own list."""
+    """lightgbm, hist_gradient_boosting, logistic_regression, the best one wins; empty takes the workload's own list."""
     retain: bool = True
-    """False: rows live for one run only and are then deleted."""
+    """False: rows live for one run only and are then deleted; `replay` must be 0."""
     replay: float = Field(0.2, ge=0, le=1)
     """Share of earlier rows mixed into a stateful run, against forgetting."""
     max_depth: int = Field(10, ge=1)
@@ -145,16 +146,33 @@ class TriggersSpec(Strict):
 
 class FairnessSpec(Strict):
     protected: str
+    """The workload's slice whose values are the groups."""
     max_gap: float = Field(gt=0)
+    """Widest gap between two groups in false-positive, false-negative or selection rate, as a fraction of 1."""
 
 
 class ForgettingSpec(Strict):
     max_loss: float = Field(gt=0)
+    """How much worse than the champion on a frozen slice of the past, in log loss (brier where that is the metric)."""
 
 
 class Objective(Strict):
-    metric: str
-    margin: float
+    metric: Literal["log_loss", "brier", "roc_auc", "calibration", "decision_cost", "latency", "size", "training_cost"]
+    """calibration: expected calibration error; decision_cost: mean cost of a row; latency: milliseconds to score one
+    row; size: bytes of the served file; training_cost: CPU-seconds of the train step."""
+    margin: float = Field(ge=0)
+    """The candidate may be worse than the champion by no more than this, in the metric's unit."""
+    false_positive: float | None = Field(None, gt=0)
+    """decision_cost only: what a row costs that is selected in vain."""
+    false_negative: float | None = Field(None, gt=0)
+    """decision_cost only: what a row costs that is missed."""
+
+    @model_validator(mode="after")
+    def _costs(self) -> Objective:
+        given = (self.false_positive is not None, self.false_negative is not None)
+        if given != ((True, True) if self.metric == "decision_cost" else (False, False)):
+            raise ValueError("falsePositive and falseNegative with the metric decision_cost, and with no other")
+        return self
 
 
 class GateSpec(Strict):
@@ -162,9 +180,18 @@ class GateSpec(Strict):
     margin: float = Field(0.002, ge=0)
     """The candidate may be worse than the champion by no more than this, in the metric's unit."""
     slices: tuple[str, ...] = ()
+    """The workload's slices: no value of one may be proved worse by more than the margin."""
     fairness: FairnessSpec | None = None
     forgetting: ForgettingSpec | None = None
     objectives: tuple[Objective, ...] = ()
+    """What else must be kept, each within its own margin; a metric is named once."""
+
+    @model_validator(mode="after")
+    def _once(self) -> GateSpec:
+        names = [objective.metric for objective in self.objectives]
+        if len(names) != len(set(names)):
+            raise ValueError("objectives that name each metric once")
+        return self
 
 
 class ShadowStage(Strict):

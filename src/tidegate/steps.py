@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from tidegate import stepcache
 from tidegate.errors import UserError
+from tidegate.scratch import scratch_of, without_rows
 
 Verdict = Literal["passed", "refused"]
 Paths = Mapping[str, Path]
@@ -85,6 +86,9 @@ STEPS: dict[str, Step] = {
     )
 }
 
+_KEEP_ROWS = ("ingest", "version", "features")
+"""Steps that keep rows under the state folder, or read them there."""
+
 FILES = {
     "arrivals": "arrivals",
     "valid": "valid",
@@ -97,9 +101,17 @@ FILES = {
 """Where each artifact lies under the root of a DVC working folder."""
 
 
+COST = "cost.json"
+"""In the folder of a trained model, outside its digest: ``{"cpu_seconds"}`` of its training, kept when it is cached."""
+
+
 @dataclass(frozen=True)
 class StepRecord:
-    """How one step went: wall and CPU seconds, peak memory in MiB, whether it came from the cache, its verdict."""
+    """How one step went: wall and CPU seconds, peak memory in MiB, whether it came from the cache, its verdict.
+
+    `bytes_in`, `bytes_out`: sizes of its artifacts; what ingest reads of the world is in none. CPU seconds are those of
+    the step's process and of the processes that it waited for.
+    """
 
     step: str
     seconds: float
@@ -108,6 +120,8 @@ class StepRecord:
     cached: bool
     verdict: Verdict
     result: Mapping[str, Any]
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 def run_step(
@@ -124,7 +138,7 @@ def run_step(
     `verdict` is the last gate's: after ``refused`` a step only records it, and `register` journals it. `run` names the
     folder under ``STATE/runs`` that gets the step's record. Raises UserError on bad input, PlatformError on our fault.
     """
-    began, cpu = time.perf_counter(), time.process_time()
+    began, cpu = time.perf_counter(), _cpu_seconds()
     step, folder = STEPS[name], Path(state).resolve()
     ins, outs = _paths(inputs), _paths(outputs)
     refused = verdict == "refused" or any(_is_refusal(path) for path in ins.values())
@@ -132,10 +146,11 @@ def run_step(
         cached, result = False, _pass_on(step, outs)
     else:
         with _no_collections():
-            cached, result = _run(step, dict(parameters), ins, outs, folder)
+            cached, result = _run(step, dict(parameters), ins, outs, folder, scratch_of(folder, run))
     answer: Verdict = "refused" if refused else "refused" if result.get("verdict") == "refused" else "passed"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    record = StepRecord(name, time.perf_counter() - began, time.process_time() - cpu, peak, cached, answer, result)
+    spent, computed = time.perf_counter() - began, _cpu_seconds() - cpu
+    record = StepRecord(name, spent, computed, peak, cached, answer, result, _bytes_of(ins), _bytes_of(outs))
     if run:
         _keep_record(folder / "runs" / run / "steps" / f"{name}.json", record)
     return answer
@@ -176,7 +191,12 @@ def read_records(state: Path, run: str) -> tuple[StepRecord, ...]:
     return tuple(StepRecord(**json.loads(path.read_text())) for path in found if path.is_file())
 
 
-def _run(step: Step, parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> tuple[bool, dict[str, Any]]:
+def _run(
+    step: Step, parameters: dict[str, str], ins: Paths, outs: Paths, state: Path, scratch: Path | None
+) -> tuple[bool, dict[str, Any]]:
+    if scratch is not None:  # nothing of the rows outlives the run: no cache, and what a step keeps is kept in there
+        place = scratch / "state" if step.name in _KEEP_ROWS else state
+        return False, without_rows(_compute(step, parameters, ins, outs, place))
     if not step.cached:
         return False, _compute(step, parameters, ins, outs, state)
     folders = [_feature_repo(parameters["workload"])] if step.name == "features" else []
@@ -229,7 +249,10 @@ def _train(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> 
 
     champion = _champion(parameters["champion"], state)
     workload, until, settings = parameters["workload"], parameters["until"], parameters["settings"]
-    return train(ins["features"], workload, until, settings, champion, outs["model"])
+    began = _cpu_seconds()
+    trained = train(ins["features"], workload, until, settings, champion, outs["model"])
+    (outs["model"] / COST).write_text(json.dumps({"cpu_seconds": _cpu_seconds() - began}), encoding="utf-8")
+    return trained
 
 
 def _evaluate(parameters: dict[str, str], ins: Paths, outs: Paths, state: Path) -> object:
@@ -286,6 +309,17 @@ def _parameter(settings: Mapping[str, Any], name: str, where: Path) -> str:
         raise UserError(f"{where}: {name}", None, "a value; the parameter is required")
     found = settings[name]
     return found if isinstance(found, str) else json.dumps(found, sort_keys=True)
+
+
+def _cpu_seconds() -> float:
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _bytes_of(paths: Paths) -> int:
+    """Bytes of all files of artifacts."""
+    files = (file for path in paths.values() for file in (path.rglob("*") if path.is_dir() else (path,)))
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _pass_on(step: Step, outs: Paths) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def serve_until_stopped(
         keys = _trusted(model, state)
         target = LocalTarget(
             state, model=model.name, port=port, clock=kind, control_port=control_port, public_keys=keys,
-            by_key=_by_key(model, state),
+            services=_service_arguments(model, state),
         )  # fmt: skip
         streams = _streams(model, state, kind, nats)
         try:
@@ -81,20 +81,29 @@ def _trusted(model: Model, state: Path) -> Sequence[str]:
 
 
 def _streams(model: Model, state: Path, kind: ClockKind, nats: str | None) -> Streams | None:
-    """The processes of the workload's streams; None where it has none. UserError when `nats` is of no use then."""
+    """The processes of the workload's streams; None where it has none, or where no row may be kept.
+
+    UserError when `nats` is of no use then.
+    """
     from tidegate.targets.streams import Streams
     from tidegate.workload import load_workload
 
     name = model.spec.workload
-    if load_workload(name).streams:
+    if load_workload(name).streams and model.spec.training.retain:
         return Streams(state, model=model.name, workload=name, clock=kind, url=nats)
     if nats is not None:
-        raise UserError("--nats", "a URL", f"nothing: the workload {name} has no streams")
+        why = f"the workload {name} has no streams" if model.spec.training.retain else "training.retain is false"
+        raise UserError("--nats", "a URL", f"nothing: {why}")
     return None
 
 
-def _by_key(model: Model, state: Path) -> Sequence[str]:
-    """Arguments with which services answer by entity key; none where the workload has no repo with an online store."""
+def _service_arguments(model: Model, state: Path) -> Sequence[str]:
+    """Arguments with which services answer by entity key; none where the workload has no repo with an online store.
+
+    Where rows are not retained there is no live repo to look keys up in, and services log no features.
+    """
+    if not model.spec.training.retain:
+        return ("--no-features",)
     from tidegate.features.live import live_repo
     from tidegate.workload import load_workload
 

@@ -30,8 +30,7 @@ marked **no effect yet** is read and checked, and nothing uses it so far; one ma
 `tidegate up` or `run` starts.
 """
 NO_EFFECT = {
-    "pipeline.image", "training.engine", "training.searchTrials", "training.retain", "gate.fairness", "gate.forgetting",
-    "gate.objectives", "serving.replicas.max", "edge", "batch", "exploration", "rollback", "alerts",
+    "pipeline.image", "serving.replicas.max", "edge", "batch", "exploration", "rollback", "alerts",
     "triggers.schedule.events.release",
 }  # fmt: skip
 REFUSED = {

@@ -12,8 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.errors import UserError
+from tidegate.evaluate import forgetting
+from tidegate.evaluate.curves import curves
+from tidegate.evaluate.expense import expense
 from tidegate.evaluate.gate import Policy, gate
-from tidegate.evaluate.metrics import Floats, brier, log_loss, roc_auc
+from tidegate.evaluate.measure import Compared, measure
+from tidegate.evaluate.metrics import Floats, brier, log_loss
+from tidegate.spec import GateSpec
 from tidegate.train.export import score
 from tidegate.train.model_file import FeatureSchema, canonical_json, check
 from tidegate.train.settings import RunSettings, parse_settings, parse_until
@@ -34,6 +39,15 @@ class Evaluated:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """The two model folders; `champion` is None for a first version."""
+
+    candidate: Path
+    champion: Path | None
+    base_rate: float
+
+
 def evaluate(
     model: Path, features: Path, workload: str, until: str, settings: str, champion: Path | None, out: Path
 ) -> Evaluated:
@@ -46,53 +60,91 @@ def evaluate(
     check(model, training["digest"])
     if champion is not None and wanted.parent is not None:
         check(champion, wanted.parent.digest)
-    rows = _gate_rows(features, until, wanted)
-    slices = _slice_columns(load_workload(workload).slices, wanted, rows)
-    measurements = _measure(model, champion, rows, training["base_rate"], wanted.gate.metric, slices)
-    policy = Policy(wanted.gate.metric, wanted.gate.margin)
+    rows, past = _rows(features, until, wanted)
+    columns = _slice_columns(load_workload(workload).slices, wanted.gate, rows)
+    pair = _Pair(model, champion, training["base_rate"])
+    compared = _compared(pair, rows, columns)
+    measurements = {"reference_distance": _reference_distance(model), **measure(compared, wanted.gate)}
+    if wanted.gate.forgetting is not None and wanted.parent is not None and champion is not None:
+        measurements["forgetting"] = _past(pair, past, columns, wanted, wanted.parent.train_until)
+    if champion is not None and wanted.gate.objectives:
+        before = wanted.parent.train_cpu_seconds if wanted.parent else None
+        measurements["objectives"] |= expense(model, champion, rows, wanted.gate.objectives, before)
+    policy = policy_of(wanted.gate)
     answer = gate(policy, measurements)
     record = {**asdict(answer), "policy": asdict(policy), "measurements": measurements}
+    record["curves"] = curves(compared, model, rows)
     out.write_text(canonical_json(record), encoding="utf-8")
     return Evaluated(answer.verdict, answer.reason)
 
 
-def _gate_rows(features: Path, until: str, wanted: RunSettings) -> pl.DataFrame:
+def policy_of(spec: GateSpec) -> Policy:
+    """The Model file's gate as the pure gate takes it."""
+    return Policy(
+        spec.metric,
+        spec.margin,
+        spec.fairness.max_gap if spec.fairness else None,
+        spec.forgetting.max_loss if spec.forgetting else None,
+        {one.metric: one.margin for one in spec.objectives},
+    )
+
+
+def _rows(features: Path, until: str, wanted: RunSettings) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The gate window's labelled rows, and all labelled rows before it, in order of time."""
     import polars as pl
 
     window = split(parse_until(until), wanted.label_deadline.total_seconds(), wanted.gate_window.total_seconds()).gate
     time = pl.col("event_timestamp").dt.timestamp("us") / 1e6
-    inside = (time > window.after) & (time <= window.until) & pl.col("label").is_not_null()
-    return pl.read_parquet(features).filter(inside).with_columns(day=(time / DAY).floor().cast(pl.Int64))
+    labelled = pl.read_parquet(features).filter(pl.col("label").is_not_null()).with_columns(time=time)
+    day = (pl.col("time") / DAY).floor().cast(pl.Int64)
+    inside = (pl.col("time") > window.after) & (pl.col("time") <= window.until)
+    past = labelled.filter(pl.col("time") <= window.after).sort("time", maintain_order=True)
+    return labelled.filter(inside).with_columns(day=day), past
 
 
-def _slice_columns(known: Mapping[str, str], wanted: RunSettings, rows: pl.DataFrame) -> dict[str, str]:
-    columns = {name: known.get(name, name) for name in wanted.gate.slices}
+def _slice_columns(known: Mapping[str, str], wanted: GateSpec, rows: pl.DataFrame) -> dict[str, str]:
+    asked = {name: "gate.slices" for name in wanted.slices}
+    if wanted.fairness is not None:
+        asked.setdefault(wanted.fairness.protected, "gate.fairness.protected")
+    columns = {name: known.get(name, name) for name in asked}
     for name, column in columns.items():
         if column not in rows.columns:
-            raise UserError("gate.slices", name, f"one of the workload's slices: {', '.join(sorted(known))}")
+            raise UserError(asked[name], name, f"one of the workload's slices: {', '.join(sorted(known))}")
     return columns
 
 
-def _measure(
-    model: Path, champion: Path | None, rows: pl.DataFrame, base_rate: float, metric: str, slices: Mapping[str, str]
+def _texts(rows: pl.DataFrame, columns: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    return {name: rows[column].cast(str).fill_null("null").to_numpy() for name, column in columns.items()}
+
+
+def _compared(pair: _Pair, rows: pl.DataFrame, columns: Mapping[str, str]) -> Compared:
+    constant = np.full(rows.height, pair.base_rate)
+    return Compared(
+        days=rows["day"].to_numpy(),
+        labels=rows["label"].cast(float).to_numpy(),
+        candidate=_scores(pair.candidate, rows),
+        champion=constant if pair.champion is None else _scores(pair.champion, rows),
+        base_rate=pair.base_rate,
+        first=pair.champion is None,
+        columns=_texts(rows, columns),
+    )
+
+
+def _past(
+    pair: _Pair, past: pl.DataFrame, columns: Mapping[str, str], wanted: RunSettings, until: float
 ) -> dict[str, Any]:
-    labels = rows["label"].cast(float).to_numpy()
-    candidate = _scores(model, rows)
-    other = np.full(len(labels), base_rate) if champion is None else _scores(champion, rows)
-    days = rows["day"].to_numpy()
-    return {
-        "compared_with": "base_rate" if champion is None else "champion",
-        "reference_distance": _reference_distance(model),
-        "candidate": _values(labels, candidate),
-        "champion": _values(labels, other),
-        "first_day": int(days.min()) if len(days) else None,
-        "rows": len(labels),
-        "days": _by_day(metric, days, labels, candidate, other),
-        "slices": {
-            name: _by_value(rows[column].cast(str).fill_null("null").to_numpy(), metric, days, labels, candidate, other)
-            for name, column in slices.items()
-        },
-    }
+    """Both models on the frozen slices of what the champion had learned from."""
+    times = past["time"].to_numpy()
+    sliced = _texts(past, {name: columns[name] for name in wanted.gate.slices})
+    slices = forgetting.frozen(times, sliced, until)
+    if not slices or pair.champion is None:
+        return {}
+    asked = np.unique(np.concatenate(list(slices.values())))
+    rows = past[asked]
+    loss, labels = brier if wanted.gate.metric == "brier" else log_loss, rows["label"].cast(float).to_numpy()
+    losses = np.full(len(times), np.nan)
+    losses[asked] = loss(labels, _scores(pair.candidate, rows)) - loss(labels, _scores(pair.champion, rows))
+    return forgetting.measure(slices, times, losses)
 
 
 def _scores(folder: Path, rows: pl.DataFrame) -> Floats:
@@ -105,43 +157,3 @@ def _reference_distance(folder: Path) -> float:
     encoded = FeatureSchema.load(folder).encode(reference["rows"])
     answered = score((folder / "model.onnx").read_bytes(), encoded)
     return float(np.abs(answered - np.asarray(reference["scores"])).max())
-
-
-def _by_value(
-    values: NDArray[Any], metric: str, days: NDArray[np.int64], labels: Floats, candidate: Floats, other: Floats
-) -> dict[str, Any]:
-    masks = {str(value): values == value for value in np.unique(values)}
-    return {v: _by_day(metric, days[m], labels[m], candidate[m], other[m]) for v, m in masks.items()}
-
-
-def _by_day(
-    metric: str, days: NDArray[np.int64], labels: Floats, candidate: Floats, other: Floats
-) -> dict[str, list[Any]]:
-    """Rows and summed difference of each day that has rows; for roc_auc a day counts with its loss 1 - AUC."""
-    if metric == "roc_auc":
-        return _auc_by_day(days, labels, candidate, other)
-    losses = log_loss if metric == "log_loss" else brier
-    _, index = np.unique(days, return_inverse=True)
-    sums = np.bincount(index, losses(labels, candidate) - losses(labels, other))
-    return {"rows": np.bincount(index).tolist(), "sums": sums.tolist()}
-
-
-def _auc_by_day(days: NDArray[np.int64], labels: Floats, candidate: Floats, other: Floats) -> dict[str, list[Any]]:
-    rows, sums = [], []
-    for day in np.unique(days):
-        today = days == day
-        if 0 < labels[today].mean() < 1:
-            rows.append(int(today.sum()))
-            sums.append(rows[-1] * (roc_auc(labels[today], other[today]) - roc_auc(labels[today], candidate[today])))
-    return {"rows": rows, "sums": sums}
-
-
-def _values(labels: Floats, scores: Floats) -> dict[str, float | None]:
-    if not len(labels):
-        return {"log_loss": None, "brier": None, "roc_auc": None}
-    auc = roc_auc(labels, scores) if 0 < labels.mean() < 1 else None
-    return {
-        "log_loss": float(log_loss(labels, scores).mean()),
-        "brier": float(brier(labels, scores).mean()),
-        "roc_auc": auc,
-    }

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidegate.errors import UserError
 from tidegate.features.live import live_repo, offline_rows
 from tidegate.features.parity import ParityReport, compare
 from tidegate.observations import Prediction, SegmentReader
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 def check_parity(model: Model, state: Path, limit: int) -> ParityReport:
     """Recompute the newest `limit` predictions of `state` that were asked by key, and compare each value."""
+    if not model.spec.training.retain:
+        raise UserError("spec.training.retain", False, "true: features of predictions are not retained")
     known = load_workload(model.spec.workload)
     live = live_repo(state, known, model.spec.workload)
     asked = newest_by_key(state / "observations" / "predictions", limit, offline_until(state))

@@ -33,6 +33,7 @@ class FeaturesRecord:
     rows: int
     labelled: int
     features: tuple[str, ...]
+    feature_service: str
 
 
 def features(valid: Path, workload: str, data_version: Path, state: Path, out: Path) -> FeaturesRecord:
@@ -53,7 +54,8 @@ def features(valid: Path, workload: str, data_version: Path, state: Path, out: P
     with atomic_file(out) as made:
         write_parquet(final, made)
     labelled = final.height - final["label"].null_count()
-    return FeaturesRecord(name, final.height, labelled, tuple(feature.name for feature in known.features))
+    names = tuple(feature.name for feature in known.features)
+    return FeaturesRecord(name, final.height, labelled, names, known.feature_service)
 
 
 def through_feast(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
@@ -13,6 +13,7 @@ from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import open_journal, verify
 from tidegate.reasons import GATE_REASONS, REASONS
+from tidegate.register import cost
 
 
 def iso(seconds: float) -> str:
@@ -38,8 +39,17 @@ def status(state: Path, at: str | None = None) -> dict[str, Any]:
         events = journal.read(name)
         verify(events)
         # clocks of two writers differ by seconds: what was written after the first later event is later, too
-        models.append(describe(fold(takewhile(lambda e: until is None or e.time <= until, events))))
+        told = list(takewhile(lambda e: until is None or e.time <= until, events))
+        models.append({**describe(fold(told)), "cost": cost.table(told, recorded(state, told))})
     return {"at": at, "models": models}
+
+
+def recorded(state: Path, events: Iterable[Event]) -> dict[str, cost.Costs]:
+    """What the state folder still has of the costs of the runs that `events` start, by run and step."""
+    from tidegate.steps import read_records
+
+    runs = {event.data["run"] for event in events if event.kind == "trigger.started"}
+    return {run: cost.costs_of(read_records(state, run)) for run in runs}
 
 
 def describe(state: ModelState) -> dict[str, Any]:
@@ -87,6 +97,8 @@ def _paragraph(model: dict[str, Any]) -> str:
     if model["waiting"]:
         lines.append(f"  waiting: {', '.join(model['waiting'])}")
     lines += [f"  run {run['run']}: {', '.join(run['causes'])}" for run in model["running"]]
+    if spent := model.get("cost", {}).get("runs"):
+        lines.append(f"  cost: {len(spent)} run{'s'[: len(spent) > 1]}, {cost.line(model['cost']['total'])}")
     return "\n".join(lines)
 
 

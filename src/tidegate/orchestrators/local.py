@@ -24,12 +24,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from tidegate import scratch
 from tidegate.errors import PlatformError, UserError
 from tidegate.orchestrators.base import RunStatus
 from tidegate.orchestrators.package import parse_package
 from tidegate.orchestrators.runid import run_id
 from tidegate.spec import read_yaml
 from tidegate.steps import read_records
+from tidegate.version.dvc import REMOTE, VARIABLE
 
 BAD_SIGN = "Condition evaluation failed"
 """kfp.local logs this, skips steps and reports success; such a run has failed."""
@@ -62,6 +64,8 @@ class LocalOrchestrator:
         end = _end(folder)
         if end is None:
             error = "the run's process ended without an end" if (folder / "started").exists() else "never started"
+            if not locked:
+                scratch.wipe(folder)
             return RunStatus(run, "running", steps) if locked else RunStatus(run, "failed", steps, error)
         return RunStatus(run, "failed" if end["error"] else "succeeded", steps, end["error"])
 
@@ -86,6 +90,8 @@ def _make(folder: Path, request: Mapping[str, Any]) -> None:
     made = Path(tempfile.mkdtemp(prefix=".run-", dir=folder.parent))
     try:
         (made / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        if not scratch.retains(request["arguments"]):
+            scratch.begin(made)
         made.rename(folder)
     except OSError as error:
         if not folder.is_dir():
@@ -107,22 +113,32 @@ def _start(folder: Path) -> None:
 
 
 def _spawn(folder: Path, lock: int) -> None:
-    with (folder / "log.txt").open("a") as log:
+    with _log_file(folder).open("a") as log:
         subprocess.Popen(
             [sys.executable, "-m", "tidegate.orchestrators.local", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=_environment(folder),
             pass_fds=(lock,),
             start_new_session=True,
         )
 
 
-def _environment() -> dict[str, str]:
-    """Ours, but steps may keep their bytecode: each is a new process, and compiling its imports takes ten seconds."""
+def _environment(folder: Path) -> dict[str, str]:
+    """Ours, but steps may keep their bytecode: each is a new process, and compiling its imports takes ten seconds.
+
+    Where rows are not retained, temporary files go to the scratch folder, and so does what would go to a DVC remote.
+    """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if scratch.forgets(folder):
+        own = folder / scratch.FOLDER
+        kept |= {"TMPDIR": str(own / "tmp"), VARIABLE: str(own / "state" / REMOTE)}
     return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def _log_file(folder: Path) -> Path:
+    return (folder / scratch.FOLDER if scratch.forgets(folder) else folder) / "log.txt"
 
 
 def _locked(folder: Path) -> bool:
@@ -152,7 +168,8 @@ def run_package(folder: Path) -> str:
         from kfp import local
         from kfp.components import load_component_from_file
 
-        local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "root"))
+        root = (folder / scratch.FOLDER if scratch.forgets(folder) else folder) / "root"
+        local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
         load_component_from_file(request["package"])(**request["arguments"])
     except Exception as error:  # noqa: BLE001 - whatever kfp raises is this run's end, written to its status
         traceback.print_exc()
@@ -174,12 +191,15 @@ def _plain(text: str) -> str:
 
 def _log(folder: Path) -> str:
     sys.stdout.flush()
-    return (folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+    return _log_file(folder).read_text(encoding="utf-8", errors="replace")
 
 
 def main(folder: Path) -> None:
     """The run's process: run the package, write status.json last and at once."""
     error = run_package(folder)
+    if scratch.forgets(folder):
+        error = error and "a step failed; its message may quote a row, so it is not retained"
+        scratch.wipe(folder)
     made = folder / ".status.json"
     made.write_text(json.dumps({"error": error}), encoding="utf-8")
     made.replace(folder / "status.json")

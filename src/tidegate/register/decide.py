@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tidegate.journal.events import Draft, Event
@@ -16,7 +16,11 @@ ENDS = ("register.candidate", "register.unchanged", "register.refused", "evaluat
 
 @dataclass(frozen=True)
 class Facts:
-    """A run that has ended. `gate` is gate.json, `training` training.json; both empty when the data gate refused."""
+    """A run that has ended. `gate` is gate.json, `training` training.json; both empty when the data gate refused.
+
+    `cost`: by step. `code`: the commit that ran. `feature_service`: in the Feast repo; None where nothing recorded it.
+    `retained`: whether the rows outlive the run.
+    """
 
     run: str
     cause: str
@@ -26,6 +30,9 @@ class Facts:
     gate: Mapping[str, Any]
     training: Mapping[str, Any]
     cost: Mapping[str, Any]
+    code: Mapping[str, Any] = field(default_factory=dict)
+    feature_service: str | None = None
+    retained: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def decide(events: Sequence[Event], facts: Facts) -> Outcome:
 
 
 def _drafted(kind: str, facts: Facts, data: Mapping[str, Any]) -> Outcome:
-    full = {"run": facts.run, "cause": facts.cause, "cost": facts.cost, **data}
+    full = {"run": facts.run, "cause": facts.cause, "cost": facts.cost, "code": facts.code, **data}
     return Outcome(kind, full, Draft(kind, facts.time, full))
 
 
@@ -81,5 +88,8 @@ def _candidate(facts: Facts, version: str) -> dict[str, Any]:
         "lineage": training["lineage"],
         "search": training["search"],
         "data_version": facts.data_version,
+        "feature_service": facts.feature_service,
+        "retained": facts.retained,
+        **({} if facts.retained else {"kept": training["kept"]}),
         "gate": facts.gate,
     }

@@ -15,6 +15,12 @@ from tidegate.train.model_file import canonical_json, sha256_text
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+_TAGS = (
+    "version", "digest", "parent", "mode", "mode_reason", "data_version", "code_commit", "parameters",
+    "feature_service", "cause", "run", "reason",
+)  # fmt: skip
+"""Tags of an MLflow run as ``tidegate.<name>``, of a registered model version by their name."""
+
 
 def _mark_of(state: Path, kind: str, data: Mapping[str, Any]) -> Path:
     """The file that says which MLflow run tells of this outcome; the same outcome again is told once."""
@@ -22,22 +28,31 @@ def _mark_of(state: Path, kind: str, data: Mapping[str, Any]) -> Path:
     return state / "mlflow-runs" / sha256_text(canonical_json(told)).removeprefix("sha256:")[:32]
 
 
-def mirror(state: Path, model: str, kind: str, data: Mapping[str, Any], folder: Path | None) -> str:
-    """Log one ended run, and the version when `folder` holds one; returns the MLflow run id.
+def mirrored(state: Path, kind: str, data: Mapping[str, Any]) -> str | None:
+    """The id of the MLflow run that tells of this outcome; None where it is not mirrored."""
+    mark = _mark_of(state, kind, data)
+    return mark.read_text(encoding="ascii") if mark.is_file() else None
+
+
+def mirror(
+    state: Path, model: str, kind: str, data: Mapping[str, Any], folder: Path | None, card: Path | None = None
+) -> str:
+    """Log one ended run with its model card, and the version when `folder` holds one; returns the MLflow run id.
 
     Idempotent: by run, and a run that came to what an earlier one came to (all from the cache) imports nothing heavy.
     """
-    mark = _mark_of(state, kind, data)
-    if mark.is_file():
-        return mark.read_text(encoding="ascii")
+    if (told := mirrored(state, kind, data)) is not None:
+        return told
     client = _client(state)
     experiment = _experiment(client, state, model)
     run_id = _run(client, experiment, data["run"])
     _log(client, run_id, kind, data)
+    if card is not None:
+        client.log_artifacts(run_id, str(card), "card")
     if folder is not None:
         _model_version(client, run_id, model, data, folder)
     client.set_terminated(run_id, status="FINISHED" if kind == "register.candidate" else "FAILED")
-    _mark(mark, run_id)
+    _mark(_mark_of(state, kind, data), run_id)
     return run_id
 
 
@@ -79,8 +94,11 @@ def _log(client: MlflowClient, run_id: str, kind: str, data: Mapping[str, Any]) 
 
 
 def _tags(kind: str, data: Mapping[str, Any]) -> dict[str, str]:
-    names = ("version", "digest", "parent", "mode", "mode_reason", "data_version", "cause", "run", "reason")
-    found = {f"tidegate.{name}": str(data[name]) for name in names if data.get(name) is not None}
+    code = data.get("code", {})
+    told = {**data, "code_commit": code.get("commit") or code.get("tidegate")}
+    if data.get("params"):
+        told["parameters"] = canonical_json(data["params"])
+    found = {f"tidegate.{name}": str(told[name]) for name in _TAGS if told.get(name) is not None}
     return {**found, "tidegate.outcome": kind}
 
 

@@ -16,8 +16,12 @@ from typing import Any
 from tidegate.errors import Conflict
 from tidegate.journal.store import Journal, open_journal
 from tidegate.register import registry
+from tidegate.register.cards import store_card
+from tidegate.register.commit import code_version
+from tidegate.register.cost import costs_of
 from tidegate.register.decide import Facts, Outcome, decide
 from tidegate.register.models import store_model, store_profile
+from tidegate.scratch import report_without_rows, scratch_of
 from tidegate.train.model_file import canonical_json
 from tidegate.train.settings import parse_until
 
@@ -45,7 +49,7 @@ def register(
     facts = _facts(inputs, state, parse_until(until), run, cause)
     passed = bool(facts.report["ok"]) and facts.gate.get("verdict") == "passed"
     folder = store_model(inputs["model"], facts.training["digest"], state) if passed else None
-    if passed:
+    if passed and facts.retained:
         store_profile(inputs["valid"] / "profile.json", facts.training["digest"], state)
     journal = open_journal(state, create=True)
     try:
@@ -55,7 +59,8 @@ def register(
     if outcome.kind == "register.unchanged":  # nothing new to tell: nothing heavy is imported
         return _write(out, outcome, None)
     kept = folder if outcome.kind == "register.candidate" else None
-    return _write(out, outcome, registry.mirror(state, name, outcome.kind, outcome.data, kept))
+    shown = store_card(name, facts.gate, facts.training, state) if facts.report["ok"] else None
+    return _write(out, outcome, registry.mirror(state, name, outcome.kind, outcome.data, kept, shown))
 
 
 def _settle(journal: Journal, name: str, facts: Facts) -> Outcome:
@@ -76,12 +81,14 @@ def _settle(journal: Journal, name: str, facts: Facts) -> Outcome:
 def _facts(inputs: Mapping[str, Path], state: Path, time: float, run: str, cause: str) -> Facts:
     from tidegate.steps import read_records
 
-    report = _json(inputs["valid"] / "report.json")
+    report, retained = _json(inputs["valid"] / "report.json"), scratch_of(state, run) is None
     data_version = _json(inputs["data_version"]).get("version", "") if report["ok"] else ""
     training = _json(inputs["model"] / "training.json") if report["ok"] else {}
-    names = ("seconds", "cpu_seconds", "peak_mib", "cached")
-    cost = {record.step: {key: getattr(record, key) for key in names} for record in read_records(state, run)}
-    return Facts(run, cause, time, data_version, report, _json(inputs["gate"]), training, cost)
+    records = read_records(state, run)
+    service = next((record.result.get("feature_service") for record in records if record.step == "features"), None)
+    gate, code = _json(inputs["gate"]), code_version(Path.cwd())
+    report = report if retained else report_without_rows(report)
+    return Facts(run, cause, time, data_version, report, gate, training, costs_of(records), code, service, retained)
 
 
 def _write(out: Path, outcome: Outcome, mlflow_run: str | None) -> Registered:

@@ -23,11 +23,14 @@ class Heard:
 
 
 class PredictionLog:
-    """Rows of one version under one writer's name; `dropped` counts what the disk did not take."""
+    """Rows of one version under one writer's name; `dropped` counts what the disk did not take.
 
-    def __init__(self, folder: Path, writer: str, version: str, digest: str) -> None:
+    `retain` false: neither features nor entity keys are written, only what was answered, when and by which version.
+    """
+
+    def __init__(self, folder: Path, writer: str, version: str, digest: str, retain: bool = True) -> None:
         self._writer = SegmentWriter(folder, writer)
-        self._version, self._digest = version, digest
+        self._version, self._digest, self._retain = version, digest, retain
 
     @property
     def rows(self) -> int:
@@ -47,11 +50,12 @@ class PredictionLog:
         wall = time.time()
         for index, features in enumerate(rows):
             score = None if scores is None else scores[index]
-            by_key = (found.keys[index], found.known, found.fallbacks[index]) if found else ()
+            by_key = (found.keys[index], found.known, found.fallbacks[index]) if found and self._retain else ()
             self._writer.append(
                 Prediction(
                     f"{heard.request_id}/{index}", at, wall, self._version, self._digest, heard.arm, heard.propensity,
-                    heard.release, score, scores is None, latency_ms, features, *by_key,
+                    heard.release, score, scores is None, latency_ms,
+                    features if self._retain else [], *by_key,
                 )
             )  # fmt: skip
 

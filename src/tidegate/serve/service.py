@@ -55,6 +55,8 @@ class Settings:
     """Feast's SQLite online store."""
     project: str = ""
     """Name of the Feast project in it."""
+    retain: bool = True
+    """False: the prediction log keeps no features."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -71,7 +73,7 @@ class Settings:
             Path(given["model_dir"]), given["name"], given["version"], Path(given["observations"]),
             clock, Path(token_file) if token_file else None, given.get("writer", ""), given.get("digest") or None,  # type: ignore[arg-type]
             tuple(given.get("public_keys", "").split()), given.get("workload", ""), Path(online) if online else None,
-            given.get("project", ""),
+            given.get("project", ""), given.get("retain", "true") != "false",
         )  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def wrap(settings: Settings, inner: App) -> RequestPath:
     """Load and prove the model and put the hot path round `inner`; afterwards nothing loaded is garbage-collected."""
     model = load_model(settings.model_dir, settings.digest, _keys(settings.public_keys))
     writer = settings.writer or f"{settings.version}-{os.getpid()}-{os.urandom(3).hex()}"
-    log = PredictionLog(settings.observations, writer, settings.version, model.digest)
+    log = PredictionLog(settings.observations, writer, settings.version, model.digest, settings.retain)
     who = Identity(settings.name, settings.version, settings.clock, _token(settings.token_file))
     app = RequestPath(who, model, log, inner, _lookup(settings, model.schema))
     gc.collect()
@@ -181,6 +183,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workload", default="", help="package.module:object, to answer by key")
     parser.add_argument("--online", type=Path, help="Feast's SQLite online store")
     parser.add_argument("--project", default="", help="Feast's project in it")
+    parser.add_argument("--no-features", action="store_true", help="keep no features in the prediction log")
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--port", type=int, help="on 127.0.0.1, or on --host")
     place.add_argument("--fd", type=int, help="a listening socket that was inherited")
@@ -205,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings(
         given.model_dir, given.name, given.version, given.observations, given.clock, given.token_file,
         given.writer, given.digest, tuple(given.public_key), given.workload, given.online, given.project,
+        not given.no_features,
     )  # fmt: skip
     try:
         listening = _socket(given)

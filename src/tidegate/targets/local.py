@@ -41,15 +41,15 @@ class LocalTarget:
     clock: ``wall`` or ``events``, handed to the services.
     control_port: where /labels, /clock, /status and /console go.
     public_keys: Ed25519 keys in hex; with none, signatures are not checked.
-    by_key: further arguments of the services, with which they answer by entity key.
+    services: further arguments of the services, as those with which they answer by entity key.
     """
 
     def __init__(
         self, state: Path, *, model: str, port: int, clock: str, control_port: int, public_keys: Sequence[str] = (),
-        by_key: Sequence[str] = (),
+        services: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self._state, self._model, self._clock, self._public_keys = state.resolve(), model, clock, tuple(public_keys)
-        self._by_key = tuple(by_key)
+        self._service_arguments = tuple(services)
         folder = self._state / "target"
         self._logs = folder / "logs"
         self._record = Record(folder / "processes.json")
@@ -140,7 +140,7 @@ class LocalTarget:
                 sys.executable, "-m", "tidegate.serve.service", "--model-dir", str(model), "--digest", backend.digest,
                 "--name", self._model, "--version", backend.version, "--writer", writer, "--clock", self._clock,
                 "--observations", str(self._state / "observations" / "predictions"),
-                "--token-file", str(self._state / "token"), "--fd", "3", *self._by_key,
+                "--token-file", str(self._state / "token"), "--fd", "3", *self._service_arguments,
             ]  # fmt: skip
             for key in self._public_keys:
                 arguments += ["--public-key", key]

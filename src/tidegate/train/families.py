@@ -1,36 +1,55 @@
-"""Model families: how each is fitted, trained on, and what makes two of its models of one architecture.
-
-First form: LightGBM. Fitting is deterministic: the same rows, parameters and seed give the same text, byte for byte.
-"""
+"""Model families as plain data: structure, defaults, search space, and what makes two models of one architecture."""
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import ModuleType
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tidegate.errors import UserError
 from tidegate.train.model_file import canonical_json, sha256_text
 
-THREADS = 1
-"""Fixed, and part of the model's text. One: beside serving on two cores, two threads that wait for each other took ten
-times as long (measured 5.1 s for 0.5 s), and alone they gain a sixth."""
+PREPARED: Mapping[str, Any] = {"select": 1.0, "components": 0}
+"""Of any family: the share of features kept, and the principal components that stand for the numbers (0: none)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to fit: `trees` rounds at `learning_rate`; `replay` is the share of earlier rows mixed in.
+
+    A round is a new tree of a boosted family, an iteration of a linear one; a linear model's minor goes
+    `learning_rate` of the way from its parent's coefficients.
+    """
+
+    trees: int
+    learning_rate: float
+    replay: float = field(default=0.0)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where one parameter is searched, both ends included; `log`: evenly over its logarithm, `whole`: integers."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family: `structure` is what its architecture digest covers, `fitting` may change from version to version."""
+    """One family: `structure` is what its architecture digest covers, `fitting` may change from version to version.
+
+    `rounds` is the family's own name for the number of rounds; `why_not_stateful` is empty where it can be trained on.
+    """
 
     name: str
     structure: Mapping[str, Any]
     fitting: Mapping[str, Any]
-    stateful: bool = True
+    defaults: Setting
+    rounds: str
+    space: tuple[Range, ...]
     why_not_stateful: str = ""
 
     @property
@@ -39,25 +58,52 @@ class Family:
         return sha256_text(canonical_json({"family": self.name, "structure": dict(self.structure)}))
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One way to fit: `trees` new trees at `learning_rate`; `replay` is the share of earlier rows mixed in."""
-
-    trees: int
-    learning_rate: float
-    replay: float = field(default=0.0)
-
+_PREPARING = (Range("select", 0.5, 1.5), Range("components", -5, 6, whole=True))
+"""About half of each range leaves it off: above 1, or below 2, since one component says less than what it replaces."""
 
 LIGHTGBM = Family(
     name="lightgbm",
     structure={"objective": "binary", "num_leaves": 31, "max_bin": 127, "boosting": "gbdt"},
     fitting={"min_data_in_leaf": 100, "lambda_l2": 10.0, "feature_fraction": 0.7, "cat_smooth": 10.0},
+    defaults=Setting(trees=200, learning_rate=0.06),
+    rounds="num_boost_round",
+    space=(
+        Range("num_boost_round", 50, 300, log=True, whole=True),
+        Range("learning_rate", 0.02, 0.2, log=True),
+        Range("num_leaves", 7, 63, log=True, whole=True),
+        Range("min_data_in_leaf", 20, 2000, log=True, whole=True),
+        Range("lambda_l2", 1, 100, log=True),
+        *_PREPARING,
+    ),
 )
 
-FAMILIES: dict[str, Family] = {LIGHTGBM.name: LIGHTGBM}
+HIST_GRADIENT_BOOSTING = Family(
+    name="hist_gradient_boosting",
+    structure={"max_leaf_nodes": 31, "max_bins": 255},
+    fitting={"min_samples_leaf": 100, "l2_regularization": 10.0, "max_features": 0.7},
+    defaults=Setting(trees=100, learning_rate=0.06),
+    rounds="max_iter",
+    space=(
+        Range("max_iter", 50, 200, log=True, whole=True),
+        Range("learning_rate", 0.02, 0.2, log=True),
+        Range("max_leaf_nodes", 7, 63, log=True, whole=True),
+        Range("min_samples_leaf", 20, 2000, log=True, whole=True),
+        Range("l2_regularization", 1, 100, log=True),
+        *_PREPARING,
+    ),
+    why_not_stateful="HistGradientBoosting: its trees are valid on the same data only",
+)
 
-STATELESS = Setting(trees=200, learning_rate=0.06)
-"""What a run from scratch uses when nothing is searched."""
+LOGISTIC_REGRESSION = Family(
+    name="logistic_regression",
+    structure={},
+    fitting={"C": 0.1},
+    defaults=Setting(trees=200, learning_rate=1.0),
+    rounds="max_iter",
+    space=(Range("C", 1e-4, 10, log=True), *_PREPARING),
+)
+
+FAMILIES = {found.name: found for found in (LIGHTGBM, HIST_GRADIENT_BOOSTING, LOGISTIC_REGRESSION)}
 
 
 def family(name: str) -> Family:
@@ -67,78 +113,37 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def stateful_settings(replay: float) -> tuple[Setting, ...]:
+def at(base: Family, point: Mapping[str, Any]) -> tuple[Family, Setting]:
+    """The family at a point of its search space; what is not searched stays as in `base`."""
+    components = point["components"] if point["components"] > 1 else 0
+    prepared = {"select": min(1.0, point["select"]), "components": components}
+    return configured(base, {**base.structure, **base.fitting, **point, **prepared})
+
+
+def configured(base: Family, hints: Mapping[str, Any]) -> tuple[Family, Setting]:
+    """The family, and how it is fitted from scratch, where `hints` stand before its own defaults.
+
+    `select` and `components` belong to the structure, and are not named in it where they change nothing.
+    """
+    rest = dict(hints)
+    setting = Setting(
+        int(rest.pop(base.rounds, base.defaults.trees)),
+        float(rest.pop("learning_rate", base.defaults.learning_rate)),
+    )
+    structure = {key: rest.pop(key, value) for key, value in base.structure.items()}
+    prepared = {key: rest.pop(key) for key in PREPARED if key in rest}
+    structure |= {key: value for key, value in prepared.items() if value != PREPARED[key]}
+    return replace(base, structure=structure, fitting={**base.fitting, **rest}), setting
+
+
+def hints_of(chosen: Family, setting: Setting) -> dict[str, Any]:
+    """The inverse of `configured`: every parameter by its own name."""
+    rounds = {chosen.rounds: setting.trees, "learning_rate": setting.learning_rate}
+    return {**chosen.structure, **chosen.fitting, **rounds}
+
+
+def stateful_settings(chosen: Family, replay: float) -> tuple[Setting, ...]:
     """The few settings that a stateful run compares; `replay` is the Model file's share."""
     shares = (replay,) if replay in (0.0, 1.0) else (0.0, replay)
-    return tuple(Setting(trees, rate, share) for share in shares for trees, rate in ((20, 0.02), (40, 0.05)))
-
-
-def parameters(chosen: Family, setting: Setting, seed: int) -> dict[str, Any]:
-    """LightGBM's parameters for one fit."""
-    fixed = {"deterministic": True, "force_row_wise": True, "num_threads": THREADS, "verbosity": -1, "seed": seed}
-    return {**chosen.structure, **chosen.fitting, "learning_rate": setting.learning_rate, **fixed}
-
-
-def fit(
-    chosen: Family,
-    encoded: NDArray[np.float32],
-    labels: NDArray[np.float64],
-    names: Sequence[str],
-    setting: Setting,
-    seed: int,
-    parent: str | None = None,
-) -> str:
-    """LightGBM's text of a model fitted on float32 [N, F] rows; with `parent`, its trees come first, unchanged."""
-    lightgbm, options = _lightgbm(), parameters(chosen, setting, seed)
-    data = lightgbm.Dataset(encoded, labels, feature_name=list(names), params=options)
-    start = None if parent is None else lightgbm.Booster(model_str=parent)
-    booster = lightgbm.train(options, data, num_boost_round=setting.trees, init_model=start)
-    return str(booster.model_to_string(num_iteration=-1))
-
-
-def new_trees(
-    chosen: Family,
-    encoded: NDArray[np.float32],
-    labels: NDArray[np.float64],
-    start: NDArray[np.float64],
-    setting: Setting,
-    seed: int,
-    ahead: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    """What the trees that `fit` would add to a parent add to the log-odds of the rows `ahead`, [M].
-
-    `start` is the parent's log-odds on the training rows, [N]: computed once where several settings are tried.
-    """
-    lightgbm, options = _lightgbm(), parameters(chosen, setting, seed)
-    data = lightgbm.Dataset(encoded, labels, init_score=start, params=options)
-    booster = lightgbm.train(options, data, num_boost_round=setting.trees)
-    return np.asarray(booster.predict(ahead, raw_score=True, num_threads=THREADS), np.float64)
-
-
-def log_odds(text: str, encoded: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Log-odds of the positive class by the trained model itself, [N]."""
-    booster = _lightgbm().Booster(model_str=text)
-    return np.asarray(booster.predict(encoded, raw_score=True, num_threads=THREADS), np.float64)
-
-
-def predict(text: str, encoded: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities of the positive class by the trained model itself, [N]."""
-    return probability(log_odds(text, encoded))
-
-
-def probability(odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-odds to probability, as LightGBM's binary objective does."""
-    return np.asarray(1.0 / (1.0 + np.exp(-odds)))
-
-
-def _lightgbm() -> ModuleType:
-    """LightGBM without its optional helpers, which take 0.9 of the 1.1 seconds of its import and are not used here."""
-    if "lightgbm" not in sys.modules:
-        absent = [name for name in ("sklearn", "pandas", "matplotlib", "dask", "pyarrow") if name not in sys.modules]
-        sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
-        try:
-            importlib.import_module("lightgbm")
-        finally:
-            for name in absent:
-                del sys.modules[name]
-    return sys.modules["lightgbm"]
+    steps = ((10, 0.3), (100, 1.0)) if chosen.name == LOGISTIC_REGRESSION.name else ((20, 0.02), (40, 0.05))
+    return tuple(Setting(rounds, rate, share) for share in shares for rounds, rate in steps)

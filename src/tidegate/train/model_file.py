@@ -60,7 +60,7 @@ class FeatureSchema:
         return canonical_json({"features": plain})
 
     @classmethod
-    def parse(cls, text: str) -> FeatureSchema:
+    def parse(cls, text: str | bytes) -> FeatureSchema:
         """The inverse of `dump`; UserError when a part is missing or of the wrong kind."""
         try:
             return cls(tuple(_feature(entry) for entry in json.loads(text)["features"]))
@@ -72,7 +72,7 @@ class FeatureSchema:
     @classmethod
     def load(cls, folder: Path) -> FeatureSchema:
         """Read it from a model folder."""
-        return cls.parse((folder / "feature_schema.json").read_text(encoding="utf-8"))
+        return cls.parse((folder / "feature_schema.json").read_bytes())
 
     def codes(self) -> tuple[dict[str, int] | None, ...]:
         """For each feature its category codes, None where it is numeric."""

@@ -20,6 +20,8 @@ class ParentFacts(Strict):
     architecture_digest: str
     train_until: float
     healthy: bool = True
+    train_cpu_seconds: float | None = None
+    """What its training took, where it was recorded; for the gate's objective training_cost."""
 
 
 class RunSettings(Strict):
@@ -36,7 +38,7 @@ class RunSettings(Strict):
     @property
     def lineage_parent(self) -> Parent | None:
         """The parent as the version rules take it."""
-        return Parent(**self.parent.model_dump()) if self.parent else None
+        return Parent(**self.parent.model_dump(exclude={"train_cpu_seconds"})) if self.parent else None
 
     def text(self) -> str:
         """The JSON text that `parse_settings` reads."""

@@ -3,8 +3,8 @@
 ```
  ... train ...]--gap--[ validation ]--gap--[ gate window ]--label deadline--| until
 ```
-A row belongs to a part by its prediction time. The gap makes sure that the label of every row before it was known
-before the first prediction after it.
+A row belongs to a part by its prediction time. The gap makes sure that the label of every row before it that came in
+time was known before the first prediction after it; a row whose label came later is left out of the part.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Window:
     def mask(self, times: Times) -> Mask:
         """Which rows are in the window."""
         return np.asarray((times > self.after) & (times <= self.until))
+
+    def known(self, times: Times, label_times: Times, before: float) -> Mask:
+        """Which rows of the window had their label at `before`, the end of the gap; a label without a time had."""
+        return self.mask(times) & ~(label_times > before)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tidegate.evaluate.days import paired
 from tidegate.train.families import Setting
-from tidegate.train.splits import Mask, Times, Window
+from tidegate.train.splits import Mask, Times
 
 LEAST_ROWS = 1000
 """Rows newer than the parent, and rows in the validation window, below which nothing is tried."""
@@ -42,9 +42,8 @@ class Search:
     trials: tuple[Trial, ...] = ()
 
 
-def training_rows(times: Times, window: Window, parent_until: float, replay: float, seed: int) -> Mask:
-    """Rows of `window` newer than the parent's, and a seeded share `replay` of the older ones."""
-    inside = window.mask(times)
+def training_rows(times: Times, inside: Mask, parent_until: float, replay: float, seed: int) -> Mask:
+    """Rows of the part `inside` newer than the parent's, and a seeded share `replay` of the older ones."""
     older = np.flatnonzero(inside & (times <= parent_until))
     chosen = np.random.default_rng(seed).choice(older, size=round(replay * len(older)), replace=False)
     mask = inside & (times > parent_until)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tidegate.errors import UserError
 from tidegate.evaluate.metrics import log_loss
-from tidegate.train import export, families
-from tidegate.train.families import Family, Setting
+from tidegate.train import families, forget
+from tidegate.train.boosting import probability
+from tidegate.train.estimators import restored
 from tidegate.train.fitting import Fit, Job, Rows, fit
 from tidegate.train.model_file import Feature, FeatureSchema, canonical_json, check, write_manifest
+from tidegate.train.search import Option
 from tidegate.train.settings import RunSettings, parse_settings, parse_until
-from tidegate.train.splits import check_no_leak, split
+from tidegate.train.splits import Times, check_no_leak, split
 from tidegate.workload import Workload, load_workload
+
+if TYPE_CHECKING:
+    import polars as pl
 
 REFERENCE_ROWS = 32
 
@@ -47,6 +52,7 @@ def train(features: Path, workload: str, until: str, settings: str, champion: Pa
     fitted = fit(job)
     key = known.key if known.key in job.rows.frame.columns else "key"
     check_no_leak(job.rows.frame.filter(fitted.mask), key, job.parts.gate.after)
+    check_no_leak(job.rows.frame.filter(fitted.compared), key, job.parts.validation.after)
     return _write(out, job, fitted)
 
 
@@ -56,20 +62,17 @@ def _job(features: Path, known: Workload, until: str, wanted: RunSettings, champ
         raise UserError("champion", champion and champion.name, "the folder of settings.parent, or none without one")
     schema = FeatureSchema(tuple(Feature(f.name, f.kind, f.categories) for f in known.features))
     parts = split(parse_until(until), wanted.label_deadline.total_seconds(), wanted.gate_window.total_seconds())
-    family, from_scratch = _choose(known, wanted)
-    return Job(_read(features, schema), parts, wanted, family, from_scratch, schema, parent, _text(champion, wanted))
+    rows, ranges = _read(features, schema), None
+    if not wanted.training.retain:
+        ranges = forget.ranges_of(rows.encoded, schema, known.contract() if callable(known.contract) else None)
+        rows = replace(rows, encoded=forget.clip(rows.encoded, schema, ranges))
+    return Job(rows, parts, wanted, _options(known, wanted), schema, parent, _text(champion, wanted), ranges)
 
 
-def _choose(known: Workload, wanted: RunSettings) -> tuple[Family, Setting]:
-    """The family, and how it is fitted from scratch; the workload's hints stand before the family's own defaults."""
-    name = (wanted.training.families or known.families or (families.LIGHTGBM.name,))[0]
-    found, hints = families.family(name), dict(known.params.get(name, {}))
-    setting = Setting(
-        int(hints.pop("num_boost_round", families.STATELESS.trees)),
-        float(hints.pop("learning_rate", families.STATELESS.learning_rate)),
-    )
-    structure = {key: hints.pop(key, value) for key, value in found.structure.items()}
-    return replace(found, structure=structure, fitting={**found.fitting, **hints}), setting
+def _options(known: Workload, wanted: RunSettings) -> tuple[Option, ...]:
+    """The families asked for, each as it is fitted from scratch; the workload's hints stand before its own defaults."""
+    names = wanted.training.families or known.families or (families.LIGHTGBM.name,)
+    return tuple(families.configured(families.family(name), known.params.get(name, {})) for name in names)
 
 
 def _text(champion: Path | None, wanted: RunSettings) -> str | None:
@@ -86,28 +89,36 @@ def _read(features: Path, schema: FeatureSchema) -> Rows:
     clock = cs.ends_with("_timestamp").dt.timestamp("us") / 1e6
     frame = pl.read_parquet(features).filter(pl.col("label").is_not_null()).with_columns(clock)
     labels, times = frame["label"].cast(float).to_numpy(), frame["event_timestamp"].to_numpy()
-    return Rows(frame, schema.encode_frame(frame), labels, times)
+    return Rows(frame, schema.encode_frame(frame), labels, times, _label_times(frame))
+
+
+def _label_times(frame: pl.DataFrame) -> Times:
+    """Seconds, [N]; NaN where a row does not say when its label came."""
+    if "label_timestamp" not in frame.columns:
+        return np.full(frame.height, np.nan)
+    return np.asarray(frame["label_timestamp"].cast(float).fill_null(float("nan")).to_numpy(), np.float64)
 
 
 def _write(out: Path, job: Job, fitted: Fit) -> Trained:
     out.mkdir(parents=True, exist_ok=True)
-    scores = families.predict(fitted.text, job.rows.encoded)
-    exported = export.to_onnx(fitted.text, len(job.schema.features))
-    worst = export.check_export(exported, job.rows.encoded, scores)
+    scores = probability(fitted.model.log_odds(job.rows.encoded))
+    exported = fitted.model.onnx()
+    worst = fitted.model.check_export(exported, job.rows.encoded, scores)
     (out / "model.onnx").write_bytes(exported)
-    (out / "model.txt").write_text(fitted.text, encoding="utf-8")
+    text = fitted.model.text if job.ranges is None else forget.with_ranges(fitted.model.text, job.ranges)
+    (out / "model.txt").write_text(text, encoding="utf-8")
     (out / "feature_schema.json").write_text(job.schema.dump(), encoding="utf-8")
     (out / "reference.json").write_text(canonical_json(_reference(job, fitted)), encoding="utf-8")
     losses = log_loss(job.rows.labels, scores)[fitted.mask]
     metrics = {"train_log_loss": float(losses.mean()), "export_distance": worst}
-    record = {"digest": write_manifest(out), **_record(job, fitted), "metrics": metrics}
+    record = {"digest": write_manifest(out), **_record(job, fitted), **_forgotten(job), "metrics": metrics}
     (out / "training.json").write_text(canonical_json(record), encoding="utf-8")
     rows, train_rows = record["rows"], record["train_rows"]
     return Trained(record["digest"], fitted.mode, record["parent"], fitted.reason, rows, train_rows)
 
 
 def _record(job: Job, fitted: Fit) -> dict[str, Any]:
-    seed, family, mask = job.settings.seed, job.family, fitted.mask
+    seed, family, mask = job.settings.seed, fitted.family, fitted.mask
     minor = fitted.mode == "stateful" and job.parent is not None
     return {
         "mode": fitted.mode,
@@ -122,20 +133,54 @@ def _record(job: Job, fitted: Fit) -> dict[str, Any]:
         "rows": len(job.rows.labels),
         "train_rows": int(mask.sum()),
         "base_rate": float(job.rows.labels[mask].mean()),
-        "params": {**families.parameters(family, fitted.setting, seed), "trees": fitted.setting.trees},
+        "late_labels": int((job.parts.train.mask(job.rows.times) & ~job.train).sum()),
+        "params": {**families.hints_of(family, fitted.setting), "seed": seed, "trees": fitted.setting.trees},
+        "engine": job.settings.training.engine,
         "replay": fitted.setting.replay,
-        "seeds": {"train": seed},
+        "seeds": {"train": seed} | ({"search": seed} if fitted.choice and fitted.choice.table else {}),
         "lineage": {"parent": job.settings.parent and job.settings.parent.model_dump(mode="json")},
         "search": asdict(fitted.search),
+        "choice": fitted.choice and fitted.choice.plain(),
     }
 
 
+def _forgotten(job: Job) -> dict[str, Any]:
+    """What stays of rows that are not retained, and how the parent did on the new ones before they were learned."""
+    if job.ranges is None:
+        return {}
+    return {"kept": forget.kept(job.rows.encoded, job.rows.labels, job.schema, job.ranges), "tested": _tested(job)}
+
+
+def _tested(job: Job) -> dict[str, Any] | None:
+    """The parent on rows that it has not seen; None without a parent that can answer from its text, or without rows."""
+    if job.parent is None or job.parent_text is None:
+        return None
+    new = job.rows.times > job.parent.train_until
+    try:
+        scores = probability(restored(job.parent_text, job.schema).log_odds(job.rows.encoded[new]))
+    except UserError:
+        return None
+    if not new.any():
+        return None
+    return {"rows": int(new.sum()), "log_loss": float(log_loss(job.rows.labels[new], scores).mean())}
+
+
 def _reference(job: Job, fitted: Fit) -> dict[str, Any]:
-    """Evenly spaced training rows as they came, and one of nulls only, with the trained model's scores."""
+    """Training rows as they came, or drawn ones where rows are not retained, with the trained model's scores."""
+    names = job.schema.names
+    if job.ranges is None:
+        raw = _spread(job, fitted)
+    else:
+        raw = forget.reference_rows(job.schema, job.ranges, REFERENCE_ROWS - 1, job.settings.seed)
+    raw.append(dict.fromkeys(names))
+    return {"rows": raw, "scores": probability(fitted.model.log_odds(job.schema.encode(raw))).tolist()}
+
+
+def _spread(job: Job, fitted: Fit) -> list[dict[str, Any]]:
+    """Evenly spaced training rows."""
     import polars.selectors as cs
 
     names, positions = job.schema.names, np.flatnonzero(fitted.mask)
     chosen = positions[np.linspace(0, len(positions) - 1, REFERENCE_ROWS - 1).astype(int)]
-    raw = job.rows.frame.select(names)[chosen].with_columns(cs.float().fill_nan(None)).to_dicts()
-    raw.append(dict.fromkeys(names))
-    return {"rows": raw, "scores": families.predict(fitted.text, job.schema.encode(raw)).tolist()}
+    rows: list[dict[str, Any]] = job.rows.frame.select(names)[chosen].with_columns(cs.float().fill_nan(None)).to_dicts()
+    return rows

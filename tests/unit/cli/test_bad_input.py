@@ -45,6 +45,10 @@ WRONG = {
     "alpha: 0.05": ("alpha: 0.7", "spec.release.judge.alpha: got 0.7, takes"),
     "workload: flights.workload:flight_delay": ("workload: flights", "spec.workload: got 'flights', takes"),
     "cooldown: 1h": ("cooldown: 1h, schedule: {cron: every day}", "cron: got 'every day', takes"),
+    "slices: [origin]}": (
+        "slices: [origin]}\n  training: {families: [forest]}",
+        "training.families: got 'forest', takes one of hist",
+    ),
     "shadow: {requests: 300}": ("approval: {}}, {interleave: {}", "takes"),
 }
 

@@ -85,6 +85,19 @@ def test_releases_are_listed_and_shown(tidegate, lived):
     assert json.loads(tidegate("release", "show", "quick-r1", "--state", lived.folder, "--json").out)["judgement"]
 
 
+def test_lineage_is_a_tree_or_a_document_and_one_line_where_nothing_is_known(tidegate, lived):
+    told = tidegate("register", "lineage", "v1", "--state", lived.folder)
+    assert (told.status, told.err) == (0, "")
+    assert told.out.startswith(f"quick v1  {digest_of('v1')}")
+    document = json.loads(tidegate("register", "lineage", "v1", "--state", lived.folder, "--json").out)
+    newest = document["answered"]["newest"]["request_id"]
+    back = json.loads(tidegate("register", "lineage", newest, "--state", lived.folder, "--json").out)
+    assert (back["version"], back["request"]["id"]) == ("v1", newest)
+    wrong = tidegate("register", "lineage", "v7", "--state", lived.folder)
+    assert (wrong.status, wrong.out) == (2, "")
+    assert wrong.err.startswith("tidegate: version or request: got 'v7', takes a version (v2, MODEL@v2")
+
+
 def test_an_order_needs_a_name_and_is_refused_with_status_1_where_the_answer_is_no(tidegate, lived, monkeypatch):
     monkeypatch.setenv("USER", "ann")
     words = ("release", "rollback", "quick-r1", "--reason", "r", "--state", lived.folder)

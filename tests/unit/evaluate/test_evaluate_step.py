@@ -2,18 +2,25 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import polars as pl
 import pytest
 import synthetic
 
 from tidegate.errors import PlatformError, UserError
-from tidegate.evaluate.gate import Policy, gate
+from tidegate.evaluate.gate import Policy, again, gate
 from tidegate.evaluate.metrics import log_loss
 from tidegate.evaluate.step import evaluate
-from tidegate.train.families import predict
+from tidegate.spec import FairnessSpec, ForgettingSpec, Objective
+from tidegate.train.boosting import log_odds, probability
 from tidegate.train.model_file import FeatureSchema, write_manifest
 from tidegate.train.step import train
+
+MARGINS = {
+    **{"log_loss": 0.05, "brier": 0.05, "roc_auc": 0.05, "calibration": 0.1},
+    **{"latency": 100, "size": 1e6, "training_cost": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,8 @@ def test_an_equal_model_of_another_seed_passes_and_replays(trained, tmp_path):
     again = gate(Policy(**record["policy"]), record["measurements"])
     assert (again.verdict, again.reason) == (record["verdict"], record["reason"])
     assert {"log_loss", "reference", "origin=EWR", "origin=JFK", "origin=LGA"} == set(record["checks"])
+    assert set(record["curves"]["roc"]) == {"candidate", "champion"}
+    assert record["curves"]["contributions"][0][0] == "x0"
 
 
 def test_the_difference_is_that_of_the_trained_models_on_the_gate_window(trained, tmp_path):
@@ -55,7 +64,7 @@ def test_the_difference_is_that_of_the_trained_models_on_the_gate_window(trained
 
     def losses(name):
         encoded = FeatureSchema.load(trained / name).encode_frame(gate_rows)
-        return log_loss(labels, predict((trained / name / "model.txt").read_text(), encoded))
+        return log_loss(labels, probability(log_odds((trained / name / "model.txt").read_text(), encoded)))
 
     assert record["measurements"]["rows"] == len(labels)
     wanted = (losses("candidate") - losses("champion")).mean()
@@ -100,6 +109,52 @@ def test_a_flipped_byte_is_refused_by_its_file(trained, tmp_path):
     args = (trained / "f.parquet", synthetic.NAME, synthetic.until(45), synthetic.settings(), None, tmp_path / "g")
     with pytest.raises(PlatformError, match=r"model\.onnx"):
         evaluate(made, *args)
+
+
+def test_fairness_forgetting_and_objectives_are_measured_and_replay(trained, tmp_path):
+    objectives = [Objective(metric=name, margin=margin) for name, margin in MARGINS.items()]
+    spec = {
+        "fairness": FairnessSpec(protected="origin", max_gap=0.5),
+        "forgetting": ForgettingSpec(max_loss=0.05),
+        "objectives": (*objectives, Objective(metric="decision_cost", margin=1, false_positive=1, false_negative=3)),
+    }
+    parent = facts(trained).model_copy(update={"train_cpu_seconds": 2.0})
+    made = shutil.copytree(trained / "candidate", trained / "costed")
+    (made / "cost.json").write_text('{"cpu_seconds": 2.5}')
+    found, record = run(
+        trained, tmp_path / "gate.json", synthetic.settings(parent=parent, margin=0.05, **spec), "costed"
+    )
+    assert (found.verdict, record["failed"]) == ("passed", [])
+    wanted = {*(f"objective {name}" for name in (*MARGINS, "decision_cost")), "past month=2024-01"}
+    assert wanted <= set(record["checks"])
+    assert record["checks"]["objective training_cost"]["estimate"] == 0.5
+    sizes = [(trained / name / "model.onnx").stat().st_size for name in ("costed", "champion")]
+    assert record["checks"]["objective size"]["estimate"] == sizes[0] - sizes[1]
+    assert record["measurements"]["objectives"]["latency"]["candidate_ms"] > 0
+    answer = json.loads(json.dumps(again(record)))
+    assert answer == {name: record[name] for name in answer}
+
+
+def test_a_model_over_its_training_cost_is_refused(trained, tmp_path):
+    parent = facts(trained).model_copy(update={"train_cpu_seconds": 2.0})
+    made = shutil.copytree(trained / "candidate", trained / "dear")
+    (made / "cost.json").write_text('{"cpu_seconds": 2.5}')
+    objectives = (Objective(metric="training_cost", margin=0.4),)
+    settings = synthetic.settings(parent=parent, margin=0.05, objectives=objectives)
+    found, record = run(trained, tmp_path / "gate.json", settings, "dear")
+    assert (found.reason, record["failed"]) == ("gate_objective", ["objective training_cost"])
+
+
+def test_a_model_over_its_size_is_refused(trained, tmp_path, monkeypatch):
+    """The candidate has twice the trees of the champion."""
+    hints = {"lightgbm": {**synthetic.drawn.params["lightgbm"], "num_boost_round": 60}}
+    monkeypatch.setattr(synthetic, "large", replace(synthetic.drawn, params=hints), raising=False)
+    features, until = trained / "f.parquet", synthetic.until(45)
+    train(features, "synthetic:large", until, synthetic.settings(), None, trained / "large")
+    objectives = (Objective(metric="size", margin=5000),)
+    settings = synthetic.settings(parent=facts(trained), margin=0.05, objectives=objectives)
+    found, record = run(trained, tmp_path / "gate.json", settings, "large")
+    assert (found.reason, record["failed"]) == ("gate_objective", ["objective size"])
 
 
 def test_an_unknown_slice_is_named(trained, tmp_path):

@@ -87,6 +87,23 @@ def test_status_says_who_serves_who_waits_and_who_is_in_quarantine(lived):
     assert "release quick-r2: v3 against v2, aborted" in text
 
 
+def test_status_says_what_runs_cost_with_what_is_left_on_disk_of_them(lived):
+    told = {"step": "register", "seconds": 2.0, "cpu_seconds": 1.5, "peak_mib": 64.0, "cached": False}
+    record = {**told, "verdict": "passed", "result": {}, "bytes_in": 3_000_000, "bytes_out": 1_000_000}
+    events = lived.journal.read("quick")
+    run = next(e.data["run"] for e in events if e.kind == "register.candidate" and e.data["version"] == "v2")
+    path = lived.folder / "runs" / run / "steps" / "register.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    document = views.status(lived.folder)
+    cost = document["models"][0]["cost"]
+    assert cost["total"]["cpu_seconds"] == cost["runs"][run]["cpu_seconds"] == 1.5
+    assert cost["steps"]["register"]["bytes_in"] == cost["versions"]["v2"]["bytes_in"] == 3_000_000
+    assert "1.5 CPU-seconds, peak 64 MiB, 3.0 MB in, 1.0 MB out" in views.status_text(document)
+    before = views.status(lived.folder, views.iso(START + 1.0))["models"][0]["cost"]
+    assert run not in before["runs"]
+
+
 def test_status_of_nothing_is_said():
     assert views.status_text({"models": []}) == "no models yet"
     empty = views.describe(ModelState(model="quick"))

@@ -11,6 +11,8 @@ import psutil
 import pytest
 from contract.orchestrator import PACKAGE, ended
 
+from tidegate import scratch
+from tidegate.orchestrators import local
 from tidegate.orchestrators.local import LocalOrchestrator, error_line
 
 SUBMIT = """
@@ -105,3 +107,15 @@ def test_the_last_error_of_ours_is_the_line():
     assert error_line(log) == "until: got 'x', takes a time"
     assert error_line("    Traceback\n    a.b.OddError: why\nRuntimeError: Pipeline failed\n") == "a.b.OddError: why"
     assert error_line("RuntimeError: no") == ""
+
+
+def test_a_run_whose_rows_are_not_retained_ends_without_them_and_without_a_message_that_could_quote_one(
+    tmp_path, monkeypatch
+):
+    scratch.begin(tmp_path)
+    (tmp_path / "scratch" / "root" / "rows").write_text("N1")
+    monkeypatch.setattr(local, "run_package", lambda folder: "feature hour: got 'N1', takes a number")
+    local.main(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["not-retained", "status.json"]
+    assert "N1" not in (tmp_path / "status.json").read_text()
+    assert "a step failed" in (tmp_path / "status.json").read_text()

@@ -63,6 +63,10 @@ def test_a_candidate_is_stored_signed_journaled_and_mirrored_once(tmp_path):
     client = registry._client(state)
     (version,) = client.search_model_versions("name = 'm'")
     assert version.tags["digest"] == first.digest
+    assert {name: version.tags[name] for name in ("version", "data_version", "parameters", "run")} == {
+        "version": "v1", "data_version": "abc.dir", "parameters": '{"trees":3}', "run": "r1",
+    }  # fmt: skip
+    assert version.tags["code_commit"]
     found = client.get_run(version.run_id).data
     assert (found.params["trees"], found.metrics["gate_log_loss"], found.tags["tidegate.run"]) == ("3", 0.5, "r1")
     record = json.loads((tmp_path / "r1.json").read_text())

@@ -101,10 +101,20 @@ def test_stateless_and_stateful_can_be_asked_for(parent, tmp_path):
     assert run(tmp_path, frame, 70, synthetic.settings({"mode": "stateful"}, facts), parent[0], "b")[0].parent == "v1"
 
 
-def test_a_label_that_came_too_late_is_named(tmp_path):
-    late = pl.when(pl.col("key") == "17").then(timedelta(days=60)).otherwise(timedelta())
-    frame = synthetic.rows(40).with_columns(pl.col("label_timestamp") + late)
-    with pytest.raises(UserError, match="training row 17: label_timestamp"):
+def test_a_row_whose_label_came_too_late_is_left_out_and_counted(tmp_path):
+    """Its model is the one of the same rows without it."""
+    late = pl.when(pl.col("key").is_in(["17", "4000"])).then(timedelta(days=60)).otherwise(timedelta())
+    frame = synthetic.rows(40)
+    trained, training = run(tmp_path, frame.with_columns(pl.col("label_timestamp") + late), 40, synthetic.settings())
+    without, _ = run(tmp_path, frame.filter(~pl.col("key").is_in(["17", "4000"])), 40, synthetic.settings(), name="b")
+    assert (training["late_labels"], trained.train_rows) == (2, without.train_rows)
+    assert (tmp_path / "model/model.txt").read_bytes() == (tmp_path / "b/model.txt").read_bytes()
+
+
+def test_a_feature_younger_than_its_row_stops_the_run_with_row_and_column(tmp_path):
+    young = pl.when(pl.col("key") == "17").then(timedelta(seconds=1)).otherwise(timedelta())
+    frame = synthetic.rows(40).with_columns(x0_timestamp=pl.col("event_timestamp") + young)
+    with pytest.raises(UserError, match="training row 17: x0_timestamp"):
         run(tmp_path, frame, 40, synthetic.settings())
 
 
