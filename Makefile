@@ -25,7 +25,7 @@ demo: setup  ## the whole loop on real flights; writes demo/report.html
 	@$(RUN)/python -m demo
 
 test: setup  ## every test but the long ones
-	@$(RUN)/python -m pytest
+	@$(RUN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup  ## style, docstrings, types, import contracts
 	@$(RUN)/ruff check .
