@@ -70,7 +70,7 @@ async def connect(url: str, **options: Any) -> Client:
     from nats.errors import Error
 
     try:
-        return await nats.connect(url, connect_timeout=2, **options)
+        return await nats.connect(url, **{"connect_timeout": 2, "max_reconnect_attempts": 2, **options})
     except (TimeoutError, OSError, Error) as error:
         raise UserError(
             f"--nats {_public(url)}", type(error).__name__, "the URL of a NATS server that answers"
