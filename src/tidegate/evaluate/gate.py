@@ -77,7 +77,8 @@ def gate(policy: Policy, measurements: Mapping[str, Any]) -> GateVerdict:
     first = measurements["compared_with"] == "base_rate"
     parts = [_reference(measurements), _metric(policy, measurements, first), *_rest(policy, measurements, first)]
     reason = next((part.reason for part in parts if part.failed), "first_version" if first else "not_worse")
-    failed = tuple(name for part in parts for name in part.failed)
+    # by name: a recorded measurement comes back in another order of its keys
+    failed = tuple(name for part in parts for name in sorted(part.failed))
     checks = {name: check for part in parts for name, check in part.checks.items()}
     missing = {name: why for part in parts for name, why in part.missing.items()}
     return GateVerdict("refused" if failed else "passed", reason, checks, missing, failed)

@@ -98,12 +98,10 @@ def shrunk(values: Mapping[str, Days], overall: Estimate, level: float) -> dict[
 
 def _variance_per_row(slices: Any) -> float | None:
     """Variance of a row's difference within slices, by the spread of day sums; None where no slice has two days."""
-    spread = weight = 0.0
-    for days in slices:
-        total = sum(days["rows"])
-        if len(days["rows"]) > 1 and total:
-            spread, weight = spread + _by_days(days) * total**2, weight + total
-    return spread / weight if weight else None
+    sized = [(days, sum(days["rows"])) for days in slices if len(days["rows"]) > 1 and sum(days["rows"])]
+    if not sized:
+        return None
+    return math.fsum(_by_days(days) * total**2 for days, total in sized) / sum(total for _, total in sized)
 
 
 def _between(apart: Sequence[tuple[float, float]]) -> float:

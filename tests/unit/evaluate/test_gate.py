@@ -59,6 +59,12 @@ def test_every_check_that_refuses_is_listed_in_the_order_of_the_rules():
     assert (found.reason, found.failed) == ("reference_rows", ("reference", "log_loss", "origin=JFK"))
 
 
+def test_failures_of_one_rule_are_listed_by_name():
+    bad = days(0.05, rows=60)
+    found = gate(POLICY, {**measured(), "slices": {"origin": {"JFK": bad}, "carrier": {"VX": bad}}})
+    assert found.failed == ("carrier=VX", "origin=JFK")
+
+
 def test_what_was_not_asked_is_listed():
     found = gate(POLICY, measured(compared="base_rate"))
     assert {"slices", "fairness", "forgetting"} == set(found.not_assessed)
@@ -90,10 +96,11 @@ numbers = st.lists(st.tuples(st.integers(1, 500), st.floats(-100, 100)), max_siz
     st.floats(0, 1e-3),
 )
 def test_it_is_total_and_replays_from_its_record(main, slices, compared, reference):
-    measurements = measured(main, slices, compared, reference)
+    """The journal keeps keys sorted, whatever the order in which they were measured."""
+    measurements = measured(main, dict(sorted(slices.items(), reverse=True)), compared, reference)
     found = asdict(gate(POLICY, measurements))
-    read_back = json.loads(json.dumps({"policy": asdict(POLICY), "measurements": measurements}, allow_nan=False))
-    assert again(read_back) == found
+    record = {"policy": asdict(POLICY), "measurements": measurements}
+    assert again(json.loads(json.dumps(record, allow_nan=False, sort_keys=True))) == found
     json.dumps(found, allow_nan=False)
 
 

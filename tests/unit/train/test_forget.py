@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -46,7 +47,7 @@ def test_sums_are_those_of_the_rows_and_no_bin_is_small(drawn):
         assert sum(x["label_sums"]) == pytest.approx(labels[np.isfinite(clipped[:, 0])].sum())
         assert min(x["counts"]) >= LEAST
         edges = [-np.inf, *x["edges"][1:]]  # a row clipped to the lowest edge may be just below it in float32
-        inside = [np.sum((known >= low) & (known < high)) for low, high in zip(edges, edges[1:], strict=False)]
+        inside = [np.sum((known >= low) & (known < high)) for low, high in itertools.pairwise(edges)]
         assert [int(rows) for rows in inside[:-1]] == x["counts"][:-1]
     else:
         assert set(x) == {"count", "missing"}
