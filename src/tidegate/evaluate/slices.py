@@ -101,7 +101,7 @@ def _variance_per_row(slices: Any) -> float | None:
     sized = [(days, sum(days["rows"])) for days in slices if len(days["rows"]) > 1 and sum(days["rows"])]
     if not sized:
         return None
-    return math.fsum(_by_days(days) * total**2 for days, total in sized) / sum(total for _, total in sized)
+    return math.fsum(_by_days(days) * total**2 for days, total in sized) / float(sum(total for _, total in sized))
 
 
 def _between(apart: Sequence[tuple[float, float]]) -> float:
