@@ -16,7 +16,7 @@ from flights.workload import flight_delay
 from tidegate.errors import PlatformError, UserError
 from tidegate.features import asof, feast_repo
 from tidegate.features.step import features
-from tidegate.ingest.sources import read_manifest, read_tables
+from tidegate.ingest.disk import read_manifest, read_tables
 from tidegate.ingest.step import ingest
 from tidegate.validate.step import validate
 from tidegate.version.step import version

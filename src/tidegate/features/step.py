@@ -14,7 +14,7 @@ from tidegate.features import feast_repo
 from tidegate.features.asof import TIME
 from tidegate.features.derive import fall_back
 from tidegate.ingest.arrivals import parse_until
-from tidegate.ingest.sources import atomic_file, read_manifest, read_tables, write_parquet
+from tidegate.ingest.disk import atomic_file, read_manifest, read_tables, write_parquet
 from tidegate.version.digest import parse_listing
 from tidegate.version.dvc import Remote, md5_of, read_object, remote_of
 from tidegate.workload import Workload, load_workload

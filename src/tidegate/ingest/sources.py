@@ -7,36 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tidegate.errors import UserError
-from tidegate.ingest.disk import (
-    MANIFEST,
-    atomic_file,
-    atomic_folder,
-    link,
-    read_manifest,
-    read_parquet,
-    read_tables,
-    sha256_of,
-    write_parquet,
-)
 from tidegate.workload import EVENT_TIME, Part
 
 if TYPE_CHECKING:
     import polars as pl
-
-__all__ = [
-    "MANIFEST",
-    "Parted",
-    "Together",
-    "Unreadable",
-    "atomic_file",
-    "atomic_folder",
-    "link",
-    "read_manifest",
-    "read_parquet",
-    "read_tables",
-    "sha256_of",
-    "write_parquet",
-]
 
 
 class Unreadable(Exception):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import PlatformError
-from tidegate.ingest.sources import read_parquet
+from tidegate.ingest.disk import read_parquet
 from tidegate.workload import EVENT_TIME, Part
 
 if TYPE_CHECKING:

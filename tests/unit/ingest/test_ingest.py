@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from tidegate.errors import PlatformError, UserError
-from tidegate.ingest import sources
+from tidegate.ingest import disk
 from tidegate.ingest.arrivals import Manifest, Partition, by_partition, format_time, parse_manifest, parse_until
 from tidegate.ingest.step import ingest
 
@@ -37,7 +37,7 @@ def test_the_same_ingest_gives_the_same_bytes_and_a_passed_month_keeps_its_own(t
 
 def test_the_manifest_tells_each_partitions_digest(tmp_path):
     ingest(FLIGHTS, "2013-01-03", tmp_path / "arrivals")
-    manifest = sources.read_manifest(tmp_path / "arrivals")
+    manifest = disk.read_manifest(tmp_path / "arrivals")
     for parts in manifest.tables.values():
         for part in parts:
             content = (tmp_path / "arrivals" / part.path).read_bytes()
@@ -106,13 +106,13 @@ def test_a_manifest_reads_back():
 
 
 def _fail_in_folder(out):
-    with sources.atomic_folder(out) as folder:
+    with disk.atomic_folder(out) as folder:
         (folder / "new").write_text("new")
         raise RuntimeError
 
 
 def _fail_in_file(out):
-    with sources.atomic_file(out / "old") as made:
+    with disk.atomic_file(out / "old") as made:
         made.write_text("new")
         raise RuntimeError
 
