@@ -22,7 +22,6 @@ from tidegate.features.windows import (
     Latest,
     Trailing,
     counting,
-    events_of,
     featured,
     shown,
     steps,
@@ -268,11 +267,6 @@ def horizon(definitions: Iterable[Definition]) -> timedelta | None:
             return None
         spans.append(one.view.ttl + (one.window if isinstance(one, Trailing) else timedelta(0)))
     return max(spans, default=timedelta(0))
-
-
-def tables_needed(definitions: Iterable[Definition]) -> tuple[str, ...]:
-    """The tables that any of the views is made of, each once."""
-    return tuple(dict.fromkeys(events.table for one in definitions for events in events_of(one)))
 
 
 def _join(rows: pl.DataFrame, before: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:

@@ -74,11 +74,6 @@ class Trailing:
 Definition = Latest | Trailing
 
 
-def tables_of(definition: Definition) -> tuple[str, ...]:
-    """The tables that a view is made of."""
-    return tuple(one.table for one in events_of(definition))
-
-
 def events_of(definition: Definition) -> tuple[Events, ...]:
     """The events that a view is made of."""
     return definition.events if isinstance(definition, Latest) else (definition.events,)
