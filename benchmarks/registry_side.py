@@ -56,8 +56,12 @@ def model() -> Model:
 
 
 def make_candidates(folder: Path, count: int, draw: random.Random) -> None:
-    """What the steps before register leave of `count` runs; a candidate's true loss stands in its training.json."""
+    """What the steps before register leave of `count` runs; a candidate's true loss stands in its training.json.
+
+    Losses fall with the number by more than the draw adds: the first one registered is never the best of them.
+    """
     for number in range(count):
+        loss = (count - number) / count + 0.5 * draw.random()
         made = folder / f"{number}"
         (made / "model").mkdir(parents=True)
         (made / "valid").mkdir()
@@ -68,7 +72,7 @@ def make_candidates(folder: Path, count: int, draw: random.Random) -> None:
             **dict.fromkeys(("parent", "lineage", "search", "params", "seeds")),
             **{"mode": "stateless", "reason": "", "rows": 10, "train_rows": 8, "train_from": 0.0, "train_until": 5.0},
             **{"feature_schema_digest": "sha256:s", "architecture_digest": "sha256:a"},
-            "metrics": {"train_log_loss": draw.random()},
+            "metrics": {"train_log_loss": loss},
         }
         (made / "model" / "training.json").write_text(json.dumps(training))
         (made / "valid" / "report.json").write_text(json.dumps({"ok": True}))
