@@ -1,0 +1,99 @@
+"""The loop as a whole: up, run, status, log, replay."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tidegate.cli.base import DEFAULT_STATE, Json, ModelFile, State, app, say
+from tidegate.errors import UserError
+
+
+@app.command()
+def up(
+    model_file: ModelFile,
+    state: State = DEFAULT_STATE,
+    port: Annotated[int, typer.Option(help="Port of the gateway; 0 chooses a free one.")] = 8080,
+    clock: Annotated[str, typer.Option(help="wall, or events: time is announced by POST /clock.")] = "wall",
+    nats: Annotated[str | None, typer.Option(help="URL of a NATS server; else an embedded one, for streams.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run gateway, services, controller and console until Ctrl-C; a second start resumes."""
+    if clock not in ("wall", "events"):
+        raise UserError("--clock", clock, "wall or events")
+    from tidegate.spec import load_model
+    from tidegate.up import serve_until_stopped
+
+    model = load_model(model_file)
+
+    def ready(address: str) -> None:
+        say(
+            {"ready": True, "gateway": address, "state": str(state)}, as_json, f"gateway at {address}, state in {state}"
+        )
+        sys.stdout.flush()
+
+    serve_until_stopped(model, state, port, "events" if clock == "events" else "wall", ready, nats)
+
+
+@app.command()
+def run(
+    model_file: ModelFile,
+    state: State = DEFAULT_STATE,
+    until: Annotated[str | None, typer.Option(help="Use what had arrived by then (ISO 8601); now when absent.")] = None,
+    mode: Annotated[str | None, typer.Option(help="auto, stateless or stateful; else the Model file's.")] = None,
+    orchestrator: Annotated[str, typer.Option(help="auto, local, job or kubeflow.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """One continuous-training run: steps with seconds, gate verdict, model version."""
+    from tidegate import runs
+    from tidegate.spec import load_model
+
+    model = runs.with_mode(load_model(model_file), mode)
+    result = runs.run_once(model, state, until, orchestrator, quiet=as_json)
+    say(result.to_json(), as_json, result.to_text())
+    if result.verdict == "refused":
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    state: State = DEFAULT_STATE,
+    at: Annotated[str | None, typer.Option(help="What served then (ISO 8601).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Champion, release, runs; with --at what served at a past moment."""
+    from tidegate.journal import views
+
+    document = views.status(state, at)
+    say(document, as_json, views.status_text(document))
+
+
+@app.command()
+def log(
+    state: State = DEFAULT_STATE,
+    kind: Annotated[str | None, typer.Option(help="Only kinds that start with this.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Looks and ticks that changed nothing, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON lines, one an event, whole.")] = False,
+) -> None:
+    """The journal's events, oldest first."""
+    from tidegate.journal import views
+
+    for document, line in views.log(state, kind, all_ or as_json):
+        say(document, as_json, line)
+
+
+@app.command()
+def replay(
+    state: State = DEFAULT_STATE,
+    evidence: Annotated[bool, typer.Option("--evidence", help="Recompute the sums from the observations.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recompute every decision of the journal; fail and say where one differs."""
+    from tidegate.journal.replay import replay_state
+
+    report = replay_state(state, evidence)
+    say(report.to_json(), as_json, report.to_text())
+    if not report.ok:
+        raise typer.Exit(1)
