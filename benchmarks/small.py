@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import tempfile
@@ -28,12 +29,25 @@ def run() -> Result:
 
 
 def _runs(state: Path, figures: dict[str, object]) -> list[Line]:
-    say("small: a run, and the same run again")
-    words = ("run", str(core.MODEL), "--until", UNTIL, "--state", str(state))
-    first, second = (_timed(words), _timed(words))
-    figures["run_seconds"] = [first, second]
+    say("small: a run, the same run again, and the same in a new folder")
+    told = [_run(folder) for folder in (state, state, state / "elsewhere")]
+    (first, one), (second, again), (_, anew) = told
+    figures["run_seconds"], figures["digests"] = [first, second], [one, again, anew]
     budget = Budget("a second run with nothing changed", "under 5 s", f"{second:.2f} s", second < 5)
-    return [("first run", f"{first:.1f} s", None), ("the same run again", f"{second:.2f} s", budget)]
+    same = "equal" if one == again == anew else "not equal"
+    equal = Budget("digests of the same inputs, again and without the cache", "equal", same, same == "equal")
+    return [
+        ("first run", f"{first:.1f} s", None),
+        ("the same run again", f"{second:.2f} s", budget),
+        ("their digests, and that of a new folder", f"{same}: {one[:19]}…", equal),
+    ]
+
+
+def _run(state: Path) -> tuple[float, str]:
+    """Seconds of a run and the digest that it came to."""
+    began = time.perf_counter()
+    found = json.loads(command("run", str(core.MODEL), "--until", UNTIL, "--state", str(state), "--json"))
+    return time.perf_counter() - began, found["digest"]
 
 
 def _help(figures: dict[str, object]) -> Line:

@@ -18,7 +18,7 @@ from tidegate.evaluate.metrics import log_loss
 from tidegate.evaluate.step import policy_of
 from tidegate.spec import FairnessSpec, ForgettingSpec, GateSpec
 from tidegate.train.families import Setting
-from tidegate.train.stateful import compare
+from tidegate.train.stateful import compare, weights
 
 POLICY = GateSpec(
     slices=("region", "kind"),
@@ -78,12 +78,16 @@ def draw(seed: int, train_days: int = 28, later: str = "") -> World:
 
 
 def fit(world: World, seed: int, labels: Floats | None = None, setting: Setting = ALONE, rows=None, parent=None):
-    """A LightGBM booster on the rows to learn from (or on the positions `rows`); with `parent`, its trees first."""
+    """A LightGBM booster on the rows to learn from (or on the positions `rows`); with `parent`, its trees first.
+
+    Replayed rows weigh what they weigh in the train step.
+    """
     import lightgbm
 
     chosen = np.flatnonzero(~world.test) if rows is None else rows
     known = (world.labels if labels is None else labels)[chosen]
-    data = lightgbm.Dataset(world.features[chosen], known, params=PARAMETERS, free_raw_data=False)
+    weight = weights(chosen, world.known - 1, setting.replay) if parent else None
+    data = lightgbm.Dataset(world.features[chosen], known, weight=weight, params=PARAMETERS, free_raw_data=False)
     options = {**PARAMETERS, "seed": seed, "learning_rate": setting.learning_rate}
     return lightgbm.train(options, data, num_boost_round=setting.trees, init_model=parent)
 
@@ -131,11 +135,13 @@ def worse(world: World, seed: int, by: float, where: NDArray[np.bool_]) -> Float
     return scores(world, found)
 
 
-def sequence(world: World, seed: int, shares: tuple[float, ...], auto: bool) -> tuple[Floats, Floats]:
+def sequence(
+    world: World, seed: int, shares: tuple[float, ...], auto: bool, guarded: bool = True
+) -> tuple[Floats, Floats]:
     """Scores of what is trained on from a parent, and of the parent, chosen as the train step chooses.
 
-    Settings with the replay `shares` are compared on the newest week before the gate's; with `auto`, a minor that does
-    not beat the parent there makes way for a model from scratch.
+    Settings with the replay `shares` are compared on the newest week before the gate's, `guarded` against what they
+    forget; with `auto`, a minor that does not beat the parent there makes way for a model from scratch.
     """
     end = int((~world.test).sum())
     week = int(np.searchsorted(world.days, world.days[end - 1] - 6))
@@ -143,12 +149,15 @@ def sequence(world: World, seed: int, shares: tuple[float, ...], auto: bool) -> 
     settings = [Setting(trees, rate, share) for share in shares for trees, rate in ((20, 0.02), (40, 0.05))]
     before = scores(world, parent)
 
-    def losses(setting: Setting) -> Floats:
-        child = fit(world, seed, setting=setting, rows=_rows(world, seed, setting, week), parent=parent)
-        return log_loss(world.labels[week:end], scores(world, child, slice(week, end)))
+    parent_losses = log_loss(world.labels, before)
 
-    parent_losses = log_loss(world.labels, before)[week:end]
-    found = compare(settings, losses, parent_losses, world.days[week:end] * DAY)
+    def told(setting: Setting) -> tuple[Floats, float]:
+        child = fit(world, seed, setting=setting, rows=_rows(world, seed, setting, week), parent=parent)
+        losses = log_loss(world.labels[:end], scores(world, child, slice(0, end)))
+        return losses[week:], float((losses - parent_losses[:end])[: world.known].mean())
+
+    most = POLICY.forgetting.max_loss if guarded else None
+    found = compare(settings, told, parent_losses[week:end], world.days[week:end] * DAY, most)
     if auto and not found.pays:
         return scores(world, fit(world, seed)), before
     rows = _rows(world, seed, found.best, end)

@@ -60,8 +60,9 @@ def without_rows(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def report_without_rows(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The data gate's report with its counts, and without examples and reasons, which quote values."""
+    """The data gate's report: counts and which guards were not assessed, without examples, which quote values."""
     kept = {name: report[name] for name in ("ok", "rows", "repaired", "quarantined") if name in report}
+    guards = {table: text for table, text in report.get("guards", {}).items() if text.startswith("not assessed")}
     names = ("table", "check", "column", "rows")
     violations = [{name: found[name] for name in names if name in found} for found in report.get("violations", ())]
-    return {**kept, "violations": violations}
+    return {**kept, **({"guards": guards} if guards else {}), "violations": violations}

@@ -33,13 +33,15 @@ def card(name: str, record: Mapping[str, Any], training: Mapping[str, Any]) -> t
     parts = [
         _verdict(name, record),
         _model(training),
+        _choice(training.get("choice")),
+        _minors(training.get("search")),
         _checks(record),
         _metrics(found),
         Section("Calibration", svg=plots.calibration(curves.get("calibration", {}))),
         Section("ROC", svg=plots.roc(curves.get("roc", {}))),
         _slices(record),
         _groups(found),
-        _contributions(curves.get("contributions", [])),
+        _contributions(curves.get("contributions", []), curves.get("contributions_by", "terms")),
         _missing(record),
     ]
     return tuple(part for part in parts if part.text or part.table[1] or part.svg)
@@ -78,6 +80,8 @@ def _verdict(name: str, record: Mapping[str, Any]) -> Section:
     told = GATE_REASONS.get(record["reason"], record["reason"])
     failed = ", ".join(record.get("failed", ())) or "none"
     named = "".join(f" {_unfair(record, check)}" for check in record.get("failed", ()) if check.startswith("fairness "))
+    error = record["measurements"].get("infrastructure", {}).get("error")
+    named += f" {_sentence(error)}" if error else ""
     text = f"The model gate {record['verdict']} this model: {told}. Checks that refuse: {failed}.{named}"
     return Section(f"Model card of {name}", text)
 
@@ -103,6 +107,50 @@ def _model(training: Mapping[str, Any]) -> Section:
     return Section("Model", table=(("what", "value"), rows))
 
 
+def _choice(found: Mapping[str, Any] | None) -> Section:
+    """Families and settings that were compared, the winner first."""
+    if not found:
+        return Section("Choice")
+    columns = ("family", "log loss", "95 %", "behind the winner", "95 %", "CPU s", "bytes", "parameters", "why")
+    rows = [
+        (
+            one["family"],
+            _number(one["log_loss"]),
+            _limits(one["lower"], one["upper"]),
+            _number(one["behind"]),
+            _limits(one["behind_lower"], one["behind_upper"]),
+            f"{one['seconds']:.2f}",
+            str(one["size"]),
+            ", ".join(f"{name} {_text(value)}" for name, value in sorted(one["setting"].items())),
+            one["reason"],
+        )
+        for one in found["table"]
+    ]
+    text = f"Compared on the validation window, the newest matured one before the gate's. {_sentence(found['reason'])}"
+    return Section("Choice", text, (columns, rows))
+
+
+def _minors(found: Mapping[str, Any] | None) -> Section:
+    """Settings that were tried to train on from the parent."""
+    if not found or not found["trials"]:
+        return Section("Training on")
+    columns = ("rounds", "learning rate", "replay", "log loss", "gain over the parent", "lower limit", "forgets")
+    rows = [
+        (*(_text(trial["setting"][name]) for name in ("trees", "learning_rate", "replay")),
+         *(_number(trial[name]) for name in ("log_loss", "gain", "gain_lower", "forgets")))
+        for trial in found["trials"]
+    ]  # fmt: skip
+    return Section("Training on", _sentence(found["reason"]), (columns, rows))
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.6g} to {high:.6g}"
+
+
 def _checks(record: Mapping[str, Any]) -> Section:
     failed, compared = set(record.get("failed", ())), record["measurements"]["compared_with"].replace("_", " ")
     rows = [
@@ -121,8 +169,8 @@ def _checks(record: Mapping[str, Any]) -> Section:
 
 def _place(name: str, metric: str) -> tuple[int, str]:
     """Where a check stands: in the order in which the gate asks."""
-    starts = ("reference", metric, "", "past ", "fairness ", "objective ")
-    return next((place for place, start in enumerate(starts) if start and name.startswith(start)), 2), name
+    starts = ("reference", "service ", metric, "", "past ", "fairness ", "objective ")
+    return next((place for place, start in enumerate(starts) if start and name.startswith(start)), 3), name
 
 
 def _metrics(found: Mapping[str, Any]) -> Section:
@@ -151,9 +199,16 @@ def _groups(found: Mapping[str, Any]) -> Section:
     return Section("Groups", text, (("model", "group", *(rate.replace("_", " ") for rate in fairness.RATES)), rows))
 
 
-def _contributions(found: Sequence[Sequence[Any]]) -> Section:
-    text = "Mean absolute contribution to the log-odds, on rows of the gate window." if found else ""
-    return Section("Contributions of the features", text, svg=plots.bars(found))
+_HOW = {
+    "terms": "Mean absolute contribution to the log-odds on rows of the gate window: SHAP values of trees, or linear "
+    "terms beside their mean.",
+    "dealt": "Of this family only ONNX is kept, so these are no SHAP values: how far the log-odds move on average "
+    "when a feature's values are dealt to other rows of the gate window.",
+}
+
+
+def _contributions(found: Sequence[Sequence[Any]], by: str) -> Section:
+    return Section("Contributions of the features", _HOW[by] if found else "", svg=plots.bars(found))
 
 
 def _missing(record: Mapping[str, Any]) -> Section:

@@ -24,8 +24,13 @@ DAY = 86_400.0
 Positions = NDArray[np.int64]
 
 
-def frozen(times: NDArray[np.float64], columns: Mapping[str, NDArray[Any]], until: float) -> dict[str, Positions]:
-    """Positions of the rows of each frozen slice; `times` in seconds in order, `until` the champion's training end."""
+def frozen(
+    times: NDArray[np.float64], columns: Mapping[str, NDArray[Any]], until: float, least: int = 1
+) -> dict[str, Positions]:
+    """Positions of the rows of each frozen slice of at least `least` rows; `times` in seconds in order.
+
+    `until`: the champion's training end.
+    """
     past = np.flatnonzero(times <= until)
     months = np.asarray(times, "datetime64[s]").astype("datetime64[M]").astype(str)
     named = {"month": months, **columns}
@@ -34,7 +39,7 @@ def frozen(times: NDArray[np.float64], columns: Mapping[str, NDArray[Any]], unti
         for column, values in named.items()
         for value in np.unique(values[past]).tolist()
     }
-    return {name: _spaced(positions) for name, positions in found.items()}
+    return {name: _spaced(positions) for name, positions in found.items() if len(positions) >= least}
 
 
 def measure(slices: Mapping[str, Positions], times: NDArray[np.float64], losses: NDArray[np.float64]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Rules, all at one-sided 95 % with days as clusters (`tidegate.evaluate.days`); difference = candidate - champion in the
 gate's metric turned so that higher is worse. Asked in this order; the first that fails is the reason, all are listed:
-1. the exported file answers its reference rows as the trained model did;
+1. the exported file answers its reference rows as the trained model did, and the real service that loads it answers
+   them, and rows of the gate window, as it was scored (`tidegate.evaluate.infrastructure`);
 2. the metric is proved not worse by more than the margin: upper limit < margin. Without a champion the candidate is
    compared with the training rows' base rate as a constant and must be proved better: upper limit < 0;
 3. no slice is proved worse by more than the margin: lower limit <= margin (`tidegate.evaluate.slices`);
@@ -72,10 +73,17 @@ def gate(policy: Policy, measurements: Mapping[str, Any]) -> GateVerdict:
 
     ``measurements``: ``compared_with`` (champion or base_rate), ``reference_distance``, ``days`` and
     ``slices[column][value]``, each ``{"rows": [n], "sums": [summed difference]}`` with one entry a day; where they are
-    asked for, ``forgetting``, ``fairness`` and ``objectives`` as their modules measure them.
+    asked for, ``forgetting``, ``fairness`` and ``objectives`` as their modules measure them; ``infrastructure`` where a
+    service was asked.
     """
     first = measurements["compared_with"] == "base_rate"
-    parts = [_reference(measurements), _metric(policy, measurements, first), *_rest(policy, measurements, first)]
+    served = _served(measurements)
+    parts = [
+        _reference(measurements),
+        served,
+        _metric(policy, measurements, first),
+        *_rest(policy, measurements, first),
+    ]
     reason = next((part.reason for part in parts if part.failed), "first_version" if first else "not_worse")
     # by name: a recorded measurement comes back in another order of its keys
     failed = tuple(name for part in parts for name in sorted(part.failed))
@@ -95,6 +103,14 @@ def _reference(measurements: Mapping[str, Any]) -> _Part:
     check = Check(measurements["reference_distance"], None, None, TOLERANCE)
     answered = check.estimate is not None and check.estimate <= check.margin
     return _Part("reference_rows", {"reference": check}, () if answered else ("reference",), {})
+
+
+def _served(measurements: Mapping[str, Any]) -> _Part:
+    """No answer is a distance of None; a record from before services were asked holds nothing."""
+    found = {name: one for name, one in measurements.get("infrastructure", {}).items() if name != "error"}
+    checks = {f"service {name} rows": Check(one["distance"], None, None, TOLERANCE) for name, one in found.items()}
+    failed = [n for n, check in checks.items() if check.estimate is None or not check.estimate <= check.margin]
+    return _Part("infrastructure", checks, tuple(failed), {})
 
 
 def _metric(policy: Policy, measurements: Mapping[str, Any], first: bool) -> _Part:

@@ -6,13 +6,15 @@ Everything that `tidegate.evaluate.gate` reads is made here or in the module of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.evaluate import fairness
+from tidegate.evaluate.blocks import OTHERS, blocks, values_of
+from tidegate.evaluate.days import LEAST_SLICE
 from tidegate.evaluate.metrics import Floats, brier, log_loss, roc_auc
 from tidegate.evaluate.objectives import decision_costs, residuals
 from tidegate.spec import GateSpec, Objective
@@ -24,7 +26,8 @@ Days = NDArray[np.int64]
 class Compared:
     """The gate's rows: day numbers, 0/1 labels, both models' scores, all [N]; `columns` by slice name.
 
-    `first`: there is no champion, and its scores are the base rate of the candidate's training rows.
+    `first`: there is no champion, and its scores are the base rate of the candidate's training rows. `least`: rows that
+    every recorded sum must stand for; more than 1 where rows are not retained.
     """
 
     days: Days
@@ -34,10 +37,19 @@ class Compared:
     base_rate: float
     first: bool = False
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    least: int = 1
+
+    def part(self, mask: NDArray[np.bool_]) -> Compared:
+        """The rows of `mask`."""
+        columns = {name: values[mask] for name, values in self.columns.items()}
+        parts = (self.days[mask], self.labels[mask], self.candidate[mask], self.champion[mask])
+        return Compared(*parts, self.base_rate, self.first, columns, self.least)
 
 
 def measure(rows: Compared, policy: GateSpec) -> dict[str, Any]:
     """The measurements of the gate window that do not need the files; see `tidegate.evaluate.gate.gate`."""
+    fine = rows if len(rows.days) >= rows.least else rows.part(np.zeros(len(rows.days), bool))
+    rows = replace(fine, days=blocks(fine.days, fine.least))
     found: dict[str, Any] = {
         "compared_with": "base_rate" if rows.first else "champion",
         "candidate": values(rows.labels, rows.candidate),
@@ -45,12 +57,10 @@ def measure(rows: Compared, policy: GateSpec) -> dict[str, Any]:
         "first_day": int(rows.days.min()) if len(rows.days) else None,
         "rows": len(rows.labels),
         "days": by_day(policy.metric, rows.days, rows.labels, rows.candidate, rows.champion),
-        "slices": {name: _by_value(policy.metric, rows, rows.columns[name]) for name in policy.slices},
+        "slices": {name: _by_value(policy.metric, fine, name) for name in policy.slices},
     }
     if policy.fairness is not None:
-        scores = {"candidate": rows.candidate} | ({} if rows.first else {"champion": rows.champion})
-        groups = rows.columns[policy.fairness.protected]
-        found["fairness"] = fairness.measure(groups, rows.days, rows.labels, scores, rows.base_rate)
+        found["fairness"] = _fairness(fine, policy.fairness.protected)
     if policy.objectives and not rows.first:
         quality = {one.metric: quality_of(one, rows) for one in policy.objectives}
         found["objectives"] = {name: days for name, days in quality.items() if days is not None}
@@ -92,16 +102,33 @@ def values(labels: Floats, scores: Floats) -> dict[str, float | None]:
     }
 
 
-def _by_value(metric: str, rows: Compared, column: NDArray[Any]) -> dict[str, Any]:
+def _by_value(metric: str, rows: Compared, name: str) -> dict[str, Any]:
+    """Sums by day of each value of a column; the values of too few rows together, where that is enough."""
+    column = values_of(rows.columns[name], rows.least)
     masks = {str(value): column == value for value in np.unique(column)}
-    parts = (rows.days, rows.labels, rows.candidate, rows.champion)
-    found: dict[str, Any] = {value: by_day(metric, *(part[mask] for part in parts)) for value, mask in masks.items()}
+    if masks.get(OTHERS, np.ones(rows.least)).sum() < rows.least:
+        del masks[OTHERS]
+    return {value: _of_value(metric, rows.part(mask)) for value, mask in masks.items()}
+
+
+def _of_value(metric: str, rows: Compared) -> dict[str, Any]:
+    parts = (rows.labels, rows.candidate, rows.champion)
+    found: dict[str, Any] = by_day(metric, blocks(rows.days, rows.least), *parts)
     if metric != "roc_auc":  # of which a row has none
         losses = brier if metric == "brier" else log_loss
         squares = (losses(rows.labels, rows.candidate) - losses(rows.labels, rows.champion)) ** 2
-        for value, mask in masks.items():
-            found[value]["squares"] = float(squares[mask].sum())
+        found["squares"] = float(squares.sum())
     return found
+
+
+def _fairness(rows: Compared, protected: str) -> dict[str, Any]:
+    """Counts of the groups; one that is too small to be asked about is left out where rows are not retained."""
+    if rows.least > 1:
+        kept = values_of(rows.columns[protected], LEAST_SLICE)
+        rows = rows.part(kept != OTHERS)
+        rows = replace(rows, days=blocks(rows.days, rows.least, rows.columns[protected]))
+    scores = {"candidate": rows.candidate} | ({} if rows.first else {"champion": rows.champion})
+    return fairness.measure(rows.columns[protected], rows.days, rows.labels, scores, rows.base_rate)
 
 
 def _sums(days: Days, differences: Floats) -> dict[str, list[Any]]:
@@ -123,6 +150,6 @@ def _calibration(rows: Compared) -> dict[str, Any]:
     _, index = np.unique(rows.days, return_inverse=True)
     return {
         "rows": np.bincount(index).tolist(),
-        "candidate_residuals": residuals(rows.days, rows.labels, rows.candidate),
-        "champion_residuals": residuals(rows.days, rows.labels, rows.champion),
+        "candidate_residuals": residuals(rows.days, rows.labels, rows.candidate, rows.least),
+        "champion_residuals": residuals(rows.days, rows.labels, rows.champion, rows.least),
     }

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidegate.evaluate.blocks import merged_bins
 from tidegate.evaluate.days import LEVEL, Check, Estimate, day_check, held, student
 
 QUALITY = ("log_loss", "brier", "roc_auc", "calibration", "decision_cost")
@@ -33,13 +34,13 @@ def decision_costs(labels: Floats, scores: Floats, false_positive: float, false_
     return np.asarray(np.where(chosen, (1 - labels) * false_positive, labels * false_negative))
 
 
-def residuals(days: NDArray[np.int64], labels: Floats, scores: Floats) -> list[list[float]]:
-    """Summed label - score by day [D] and bin [BINS]."""
+def residuals(days: NDArray[np.int64], labels: Floats, scores: Floats, least: int = 1) -> list[list[float]]:
+    """Summed label - score by day [D] and bin [BINS]; fewer bins where each must have `least` rows on every day."""
     _, day = np.unique(days, return_inverse=True)
-    bins = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
-    count = int(day.max()) + 1 if len(day) else 0
-    sums = np.bincount(day * BINS + bins, labels - scores, minlength=count * BINS)
-    return [[float(value) for value in today] for today in sums.reshape(count, BINS)]
+    bins = merged_bins(days, np.minimum((scores * BINS).astype(np.int64), BINS - 1), least)
+    count, width = int(day.max()) + 1 if len(day) else 0, BINS if least <= 1 else int(bins.max(initial=0)) + 1
+    sums = np.bincount(day * width + bins, labels - scores, minlength=count * width)
+    return [[float(value) for value in today] for today in sums.reshape(count, width)]
 
 
 def calibration_error(residual: Floats, rows: Floats) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 SIDE, EDGE, ROW, LABEL, WIDTH = 320, 40, 18, 230, 640
 COLOURS = {"candidate": "#0b6e8f", "champion": "#c2630a"}
+SERIES = ("#c2630a", "#0b6e8f", "#4b8b3b", "#7a4fa3", "#b3261e", "#5f6b73", "#a08000")
+"""Colours of the series of a chart, in order."""
 
 
 def calibration(found: Mapping[str, Sequence[Sequence[float]]]) -> str:
@@ -60,6 +62,40 @@ def bars(found: Sequence[Sequence[Any]]) -> str:
         )
         lines += [_words(LABEL - 8, y + 13, name, "end"), _words(LABEL + width + 5, y + 13, f"{size:.3g}", "start")]
     return _svg(WIDTH, ROW * len(found), lines)
+
+
+def chart(
+    found: Mapping[str, Sequence[tuple[float, float]]], first: str, last: str, up: str, joined: bool = True
+) -> str:
+    """Series of (x, y) with their names; `first` and `last` stand under the ends of x. Empty without points."""
+    points = [point for series in found.values() for point in series]
+    if not points:
+        return ""
+    low, high = min(x for x, _ in points), max(x for x, _ in points)
+    bottom, top = min(y for _, y in points), max(y for _, y in points)
+    wide, tall = WIDTH - LABEL - EDGE, SIDE - EDGE
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return 2 * EDGE + (x - low) / ((high - low) or 1.0) * wide, EDGE + (top - y) / ((top - bottom) or 1.0) * tall
+
+    lines = [_line(*at(low, bottom), *at(high, bottom), "#888")]
+    for value in (bottom, (bottom + top) / 2, top):
+        lines += [
+            _line(*at(low, value), *at(high, value), "#eee"),
+            _words(72, at(low, value)[1] + 4, f"{value:.4g}", "end"),
+        ]
+    for number, (name, series) in enumerate(found.items()):
+        placed, colour = [at(x, y) for x, y in series], SERIES[number % len(SERIES)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        lines += [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'] if joined else []
+        lines += [_dot(x, y, colour) for x, y in placed]
+        lines.append(_words(2 * EDGE + wide + 12, EDGE + ROW * number, name, "start", colour))
+    lines += [_words(*_under(at(low, bottom)), first, "start"), _words(*_under(at(high, bottom)), last, "end")]
+    return _svg(WIDTH, SIDE + EDGE, [*lines, _words(4, 14, up, "start")])
+
+
+def _under(place: tuple[float, float]) -> tuple[float, float]:
+    return place[0], place[1] + ROW
 
 
 def _square(found: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str, dots: bool = True) -> str:

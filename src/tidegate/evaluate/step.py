@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,12 @@ from tidegate.evaluate import forgetting
 from tidegate.evaluate.curves import curves
 from tidegate.evaluate.expense import expense
 from tidegate.evaluate.gate import Policy, gate
+from tidegate.evaluate.infrastructure import Questions, reference, sampled, served
 from tidegate.evaluate.measure import Compared, measure
 from tidegate.evaluate.metrics import Floats, brier, log_loss
 from tidegate.spec import GateSpec
 from tidegate.train.export import score
+from tidegate.train.forget import LEAST
 from tidegate.train.model_file import FeatureSchema, canonical_json, check
 from tidegate.train.settings import RunSettings, parse_settings, parse_until
 from tidegate.train.splits import split
@@ -33,10 +35,11 @@ DAY = 86_400.0
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The model gate's answer: verdict is passed or refused."""
+    """The model gate's answer: verdict is passed or refused. `service_seconds`: what asking the real service took."""
 
     verdict: str
     reason: str
+    service_seconds: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def evaluate(
 ) -> Evaluated:
     """Measure `model` beside `champion` (a model folder, or None) on the gate window and write gate.json to `out`.
 
+    The service starts first and is ready when the rows are scored; it is gone before a latency is measured.
+
     Raises PlatformError when the files are not the ones of their digest, UserError on bad settings.
     """
     wanted = parse_settings(settings)
@@ -60,11 +65,14 @@ def evaluate(
     check(model, training["digest"])
     if champion is not None and wanted.parent is not None:
         check(champion, wanted.parent.digest)
-    rows, past = _rows(features, until, wanted)
-    columns = _slice_columns(load_workload(workload).slices, wanted.gate, rows)
     pair = _Pair(model, champion, training["base_rate"])
-    compared = _compared(pair, rows, columns)
-    measurements = {"reference_distance": _reference_distance(model), **measure(compared, wanted.gate)}
+    with served(model, training["digest"], wanted.training.retain) as service:
+        rows, past = _rows(features, until, wanted)
+        columns = _slice_columns(load_workload(workload).slices, wanted.gate, rows)
+        compared = replace(_compared(pair, rows, columns), least=_least(wanted))
+        infrastructure = service.answers(_questions(model, rows, compared.candidate))
+    exported = {"reference_distance": _reference_distance(model), "infrastructure": infrastructure}
+    measurements = {**exported, **measure(compared, wanted.gate)}
     if wanted.gate.forgetting is not None and wanted.parent is not None and champion is not None:
         measurements["forgetting"] = _past(pair, past, columns, wanted, wanted.parent.train_until)
     if champion is not None and wanted.gate.objectives:
@@ -75,7 +83,7 @@ def evaluate(
     record = {**asdict(answer), "policy": asdict(policy), "measurements": measurements}
     record["curves"] = curves(compared, model, rows)
     out.write_text(canonical_json(record), encoding="utf-8")
-    return Evaluated(answer.verdict, answer.reason)
+    return Evaluated(answer.verdict, answer.reason, service.spent)
 
 
 def policy_of(spec: GateSpec) -> Policy:
@@ -100,6 +108,11 @@ def _rows(features: Path, until: str, wanted: RunSettings) -> tuple[pl.DataFrame
     inside = (pl.col("time") > window.after) & (pl.col("time") <= window.until)
     past = labelled.filter(pl.col("time") <= window.after).sort("time", maintain_order=True)
     return labelled.filter(inside).with_columns(day=day), past
+
+
+def _least(wanted: RunSettings) -> int:
+    """Rows that every number of gate.json must stand for."""
+    return 1 if wanted.training.retain else LEAST
 
 
 def _slice_columns(known: Mapping[str, str], wanted: GateSpec, rows: pl.DataFrame) -> dict[str, str]:
@@ -136,7 +149,7 @@ def _past(
     """Both models on the frozen slices of what the champion had learned from."""
     times = past["time"].to_numpy()
     sliced = _texts(past, {name: columns[name] for name in wanted.gate.slices})
-    slices = forgetting.frozen(times, sliced, until)
+    slices = forgetting.frozen(times, sliced, until, _least(wanted))
     if not slices or pair.champion is None:
         return {}
     asked = np.unique(np.concatenate(list(slices.values())))
@@ -145,6 +158,11 @@ def _past(
     losses = np.full(len(times), np.nan)
     losses[asked] = loss(labels, _scores(pair.candidate, rows)) - loss(labels, _scores(pair.champion, rows))
     return forgetting.measure(slices, times, losses)
+
+
+def _questions(model: Path, rows: pl.DataFrame, scores: Floats) -> dict[str, Questions]:
+    """What the service is asked: reference rows as the trained model scored them, rows of the gate window as we did."""
+    return {"reference": reference(model), "window": sampled(rows, FeatureSchema.load(model), scores)}
 
 
 def _scores(folder: Path, rows: pl.DataFrame) -> Floats:

@@ -87,6 +87,7 @@ def _candidate(facts: Facts, version: str) -> dict[str, Any]:
         "mode_reason": training["reason"],
         "lineage": training["lineage"],
         "search": training["search"],
+        "choice": training.get("choice"),
         "data_version": facts.data_version,
         "feature_service": facts.feature_service,
         "retained": facts.retained,

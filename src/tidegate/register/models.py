@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tidegate.errors import PlatformError
 from tidegate.ingest.disk import atomic_file
 from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, folder_name
+
+if TYPE_CHECKING:
+    from tidegate.spec import TrustSpec
 
 _PRIVATE, _PUBLIC = "signing.key", "signing.pub"
 
@@ -67,6 +72,11 @@ def sign(digest: str, state: Path) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey.from_private_bytes(_private_key(state / "keys")).sign(digest.encode()).hex()
+
+
+def trusted(trust: TrustSpec | None, state: Path) -> Sequence[str]:
+    """The public keys whose signatures count, in hex: those of the Model file, else the state folder's own."""
+    return trust.keys if trust else (public_key(state).hex(),)
 
 
 def public_key(state: Path) -> bytes:

@@ -5,6 +5,7 @@ The journal's event is written first; a mirror that is missing (the process died
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,12 +44,14 @@ def mirror(
     """
     if (told := mirrored(state, kind, data)) is not None:
         return told
-    client = _client(state)
+    client = client_of(state)
     experiment = _experiment(client, state, model)
     run_id = _run(client, experiment, data["run"])
     _log(client, run_id, kind, data)
     if card is not None:
         client.log_artifacts(run_id, str(card), "card")
+    if table := _choice(data):
+        client.log_table(run_id, table, "choice.json")
     if folder is not None:
         _model_version(client, run_id, model, data, folder)
     client.set_terminated(run_id, status="FINISHED" if kind == "register.candidate" else "FAILED")
@@ -56,8 +59,21 @@ def mirror(
     return run_id
 
 
-def _client(state: Path) -> MlflowClient:
+def tell_again(state: Path, model: str, data: Mapping[str, Any], folder: Path, card: Path | None) -> None:
+    """`mirror` a candidate that MLflow lacks, whatever was noted of an earlier try."""
+    _mark_of(state, "register.candidate", data).unlink(missing_ok=True)
+    mirror(state, model, "register.candidate", data, folder, card)
+
+
+def load() -> None:
+    """Import MLflow, which takes seconds."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    importlib.import_module("mlflow.tracking")
+
+
+def client_of(state: Path) -> MlflowClient:
+    """MLflow's client for the store of a state folder."""
+    load()
     from mlflow.tracking import MlflowClient
 
     uri = f"sqlite:///{state / 'mlflow.db'}"
@@ -91,6 +107,14 @@ def _log(client: MlflowClient, run_id: str, kind: str, data: Mapping[str, Any]) 
     metrics = [Metric(name, float(value), 0, 0) for name, value in numbers.items() if value is not None]
     parameters = [Param(name, str(value)) for name, value in data.get("params", {}).items()]
     client.log_batch(run_id, metrics, parameters, [RunTag(name, value) for name, value in _tags(kind, data).items()])
+
+
+def _choice(data: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The table of families and settings by column; empty where one alone was asked for."""
+    choice = data.get("choice") or data.get("training", {}).get("choice")
+    table = choice["table"] if choice else []
+    flat = [{**entry, "setting": canonical_json(entry["setting"])} for entry in table]
+    return {column: [entry[column] for entry in flat] for column in (flat[0] if flat else ())}
 
 
 def _tags(kind: str, data: Mapping[str, Any]) -> dict[str, str]:

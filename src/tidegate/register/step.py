@@ -8,6 +8,7 @@ made up for by the next try.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from tidegate.register.models import store_model, store_profile
 from tidegate.scratch import report_without_rows, scratch_of
 from tidegate.train.model_file import canonical_json
 from tidegate.train.settings import parse_until
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 200
 
@@ -60,7 +63,16 @@ def register(
         return _write(out, outcome, None)
     kept = folder if outcome.kind == "register.candidate" else None
     shown = store_card(name, facts.gate, facts.training, state) if facts.report["ok"] else None
-    return _write(out, outcome, registry.mirror(state, name, outcome.kind, outcome.data, kept, shown))
+    return _write(out, outcome, _mirrored(state, name, outcome, kept, shown))
+
+
+def _mirrored(state: Path, name: str, outcome: Outcome, folder: Path | None, card: Path | None) -> str | None:
+    """The MLflow run that tells of it; None, and why in the run's log, where MLflow failed: it never stops the loop."""
+    try:
+        return registry.mirror(state, name, outcome.kind, outcome.data, folder, card)
+    except Exception:
+        logger.exception("MLflow was not told of run %s; the journal has it", outcome.data["run"])
+        return None
 
 
 def _settle(journal: Journal, name: str, facts: Facts) -> Outcome:

@@ -33,10 +33,11 @@ def fit(
     setting: Setting,
     seed: int,
     parent: str | None = None,
+    weight: NDArray[np.float64] | None = None,
 ) -> str:
     """LightGBM's text of a model fitted on float32 [N, F] rows; with `parent`, its trees come first, unchanged."""
     lightgbm, options = _lightgbm(), parameters(chosen, setting, seed)
-    data = lightgbm.Dataset(encoded, labels, feature_name=list(names), params=options)
+    data = lightgbm.Dataset(encoded, labels, weight=weight, feature_name=list(names), params=options)
     start = None if parent is None else lightgbm.Booster(model_str=parent)
     booster = lightgbm.train(options, data, num_boost_round=setting.trees, init_model=start)
     return str(booster.model_to_string(num_iteration=-1))
@@ -50,13 +51,14 @@ def new_trees(
     setting: Setting,
     seed: int,
     ahead: NDArray[np.float32],
+    weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """What the trees that `fit` would add to a parent add to the log-odds of the rows `ahead`, [M].
 
     `start` is the parent's log-odds on the training rows, [N]: computed once where several settings are tried.
     """
     lightgbm, options = _lightgbm(), parameters(chosen, setting, seed)
-    data = lightgbm.Dataset(encoded, labels, init_score=start, params=options)
+    data = lightgbm.Dataset(encoded, labels, weight=weight, init_score=start, params=options)
     booster = lightgbm.train(options, data, num_boost_round=setting.trees)
     return np.asarray(booster.predict(ahead, raw_score=True, num_threads=THREADS), np.float64)
 
@@ -68,9 +70,14 @@ def log_odds(text: str, encoded: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def contributions(text: str, encoded: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What each feature adds to the log-odds of each row, [N, F]: SHAP values by LightGBM's own tree algorithm."""
+    """What each feature adds to the log-odds of each row, and last the base, [N, F + 1]: SHAP values by LightGBM."""
     booster = _lightgbm().Booster(model_str=text)
-    return np.asarray(booster.predict(encoded, pred_contrib=True, num_threads=THREADS), np.float64)[:, :-1]
+    return np.asarray(booster.predict(encoded, pred_contrib=True, num_threads=THREADS), np.float64)
+
+
+def first_trees(text: str, count: int) -> str:
+    """The text of a model's first `count` trees."""
+    return str(_lightgbm().Booster(model_str=text).model_to_string(num_iteration=count))
 
 
 def probability(odds: NDArray[np.float64]) -> NDArray[np.float64]:

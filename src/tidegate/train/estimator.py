@@ -6,6 +6,7 @@ names; what is not given has the family's default.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,6 +18,15 @@ from tidegate.train.boosting import probability
 from tidegate.train.families import PREPARED, Family, Setting
 from tidegate.train.model_file import FeatureSchema
 from tidegate.train.prepare import Encoded, Floats, prepare
+
+
+@dataclass(frozen=True)
+class Terms:
+    """``base + values.sum(axis=1)`` are the log-odds of N rows; `values` [N, names]."""
+
+    names: tuple[str, ...]
+    values: Floats
+    base: float
 
 
 class Estimator:
@@ -49,7 +59,9 @@ class Estimator:
             "classifier", TargetTags(True), classifier_tags=ClassifierTags(), input_tags=InputTags(sparse=False)
         )
 
-    def fit(self, encoded: Encoded, labels: Floats, parent: str | None = None) -> Self:
+    def fit(
+        self, encoded: Encoded, labels: Floats, parent: str | None = None, sample_weight: Floats | None = None
+    ) -> Self:
         """Fit on rows [N, F] and 0/1 labels [N]; with a parent's text the model goes on from it."""
         chosen, setting = families.configured(self.family, self.params)
         if parent is None:
@@ -59,7 +71,7 @@ class Estimator:
         else:
             self._restore(parent)
         self.classes_ = np.array([0, 1])
-        self._fit(chosen, setting, encoded, labels, goes_on=parent is not None)
+        self._fit(chosen, setting, encoded, labels, sample_weight, goes_on=parent is not None)
         return self
 
     def predict_proba(self, encoded: Encoded) -> Floats:
@@ -72,10 +84,11 @@ class Estimator:
         return (self.predict_proba(encoded)[:, 1] > 0.5).astype(np.int64)
 
     def ahead(
-        self, encoded: Encoded, labels: Floats, start: Floats, rows: Encoded, rows_start: Floats, parent: str
-    ) -> Floats:
+        self, encoded: Encoded, labels: Floats, start: Floats, rows: Encoded, rows_start: Floats, parent: str,
+        sample_weight: Floats | None = None,
+    ) -> Floats:  # fmt: skip
         """Log-odds on `rows` of the child of `parent` that `fit` would give; the starts are the parent's log-odds."""
-        return self.fit(encoded, labels, parent).log_odds(rows)
+        return self.fit(encoded, labels, parent, sample_weight).log_odds(rows)
 
     @property
     def text(self) -> str:
@@ -86,9 +99,13 @@ class Estimator:
         """Log-odds of the positive class by the trained model itself, [N]."""
         raise NotImplementedError
 
-    def contributions(self, encoded: Encoded) -> tuple[tuple[str, ...], Floats]:
-        """Names, and what each adds to the log-odds of each row, [N, names]: SHAP values; none where not known."""
-        return (), np.zeros((len(encoded), 0))
+    def terms(self, encoded: Encoded) -> Terms:
+        """What the log-odds of each row are made of; UserError where the family keeps nothing to tell it from."""
+        raise UserError("model", self.family.name, "lightgbm or logistic_regression: of any other only ONNX is kept")
+
+    def shortened(self, trees: int) -> Self:
+        """The same model of its first `trees` trees; UserError where it has no such part."""
+        raise UserError("--trees", f"{trees} for a {self.family.name}", "a lightgbm model: no other is kept by trees")
 
     def onnx(self) -> bytes:
         """The model as it is served: float32 ``features`` [N, F] -> ``score`` [N, 1]."""
@@ -113,7 +130,9 @@ class Estimator:
         found = ((columns[f], t) for tree in trees for f, t in zip(tree.feature, tree.threshold, strict=True))
         return [(column, float(value)) for column, value in found if column is not None]
 
-    def _fit(self, chosen: Family, setting: Setting, encoded: Encoded, labels: Floats, goes_on: bool) -> None:
+    def _fit(
+        self, chosen: Family, setting: Setting, encoded: Encoded, labels: Floats, weight: Floats | None, goes_on: bool
+    ) -> None:
         raise NotImplementedError
 
     def _restore(self, text: str) -> None:

@@ -6,13 +6,13 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from tidegate.errors import PlatformError
+from tidegate.errors import PlatformError, UserError
 from tidegate.train import boosting, export, families, graph, spread
-from tidegate.train.estimator import Estimator
+from tidegate.train.estimator import Estimator, Terms
 from tidegate.train.families import PREPARED, Family, Setting
 from tidegate.train.model_file import FeatureSchema, canonical_json
 from tidegate.train.prepare import Encoded, Floats, Preparation
@@ -27,23 +27,26 @@ class LightGBM(Estimator):
     family = families.LIGHTGBM
     _trees: str
 
-    def _fit(self, chosen: Family, setting: Setting, encoded: Encoded, labels: Floats, goes_on: bool) -> None:
+    def _fit(
+        self, chosen: Family, setting: Setting, encoded: Encoded, labels: Floats, weight: Floats | None, goes_on: bool
+    ) -> None:
         self._structure, names = dict(chosen.structure), self.prepared.names(self.schema)
         start = self._trees if goes_on else None
         rows = self.prepared.for_trees(encoded)
         if self.engine == "dask" and start is None:
             self._trees = spread.fit(chosen, rows, labels, names, setting, self.seed)
         else:
-            self._trees = boosting.fit(chosen, rows, labels, names, setting, self.seed, start)
+            self._trees = boosting.fit(chosen, rows, labels, names, setting, self.seed, start, weight)
 
     def ahead(
-        self, encoded: Encoded, labels: Floats, start: Floats, rows: Encoded, rows_start: Floats, parent: str
-    ) -> Floats:
+        self, encoded: Encoded, labels: Floats, start: Floats, rows: Encoded, rows_start: Floats, parent: str,
+        sample_weight: Floats | None = None,
+    ) -> Floats:  # fmt: skip
         """The parent's log-odds and what only the new trees add."""
         self._restore(parent)
         chosen, setting = families.configured(self.family, self.params)
         fitted, seen = self.prepared.for_trees(encoded), self.prepared.for_trees(rows)
-        return rows_start + boosting.new_trees(chosen, fitted, labels, start, setting, self.seed, seen)
+        return rows_start + boosting.new_trees(chosen, fitted, labels, start, setting, self.seed, seen, sample_weight)
 
     @property
     def text(self) -> str:
@@ -56,10 +59,19 @@ class LightGBM(Estimator):
         """By LightGBM."""
         return boosting.log_odds(self._trees, self.prepared.for_trees(encoded))
 
-    def contributions(self, encoded: Encoded) -> tuple[tuple[str, ...], Floats]:
+    def terms(self, encoded: Encoded) -> Terms:
         """By LightGBM's own algorithm for trees, of features and components."""
         values = boosting.contributions(self._trees, self.prepared.for_trees(encoded))
-        return self.prepared.names(self.schema), values
+        base = float(values[0, -1]) if len(values) else 0.0
+        return Terms(self.prepared.names(self.schema), values[:, :-1], base)
+
+    def shortened(self, trees: int) -> Self:
+        """Boosting's first trees: coarser, and a model all the same."""
+        total = len(export.parse_trees(self._trees))
+        if not 0 < trees < total:
+            raise UserError("--trees", trees, f"1 to {total - 1}: the model has {total} trees")
+        self._trees = boosting.first_trees(self._trees, trees)
+        return self
 
     def onnx(self) -> bytes:
         """Tree by tree."""
@@ -86,7 +98,9 @@ class LogisticRegression(Estimator):
     linear = True
     _weights: Floats
 
-    def _fit(self, chosen: Family, setting: Setting, encoded: Encoded, labels: Floats, goes_on: bool) -> None:
+    def _fit(
+        self, chosen: Family, setting: Setting, encoded: Encoded, labels: Floats, weight: Floats | None, goes_on: bool
+    ) -> None:
         from sklearn.linear_model import LogisticRegression as Solver
 
         self._structure = dict(chosen.structure)
@@ -97,7 +111,7 @@ class LogisticRegression(Estimator):
             solver.coef_, solver.intercept_ = before[None, 1:].copy(), before[:1].copy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it did not converge: a minor stops early on purpose
-            solver.fit(self.prepared.for_linear(encoded), labels.astype(int))
+            solver.fit(self.prepared.for_linear(encoded), labels.astype(int), weight)
         found = np.concatenate([solver.intercept_, solver.coef_[0]])
         self._weights = found if before is None else before + setting.learning_rate * (found - before)
 
@@ -112,15 +126,15 @@ class LogisticRegression(Estimator):
         """By its coefficients."""
         return np.asarray(self.prepared.for_linear(encoded) @ self._weights[1:] + self._weights[0])
 
-    def contributions(self, encoded: Encoded) -> tuple[tuple[str, ...], Floats]:
-        """Of each feature, beside its mean over these rows; a component's belongs to the numbers that it is made of."""
+    def terms(self, encoded: Encoded) -> Terms:
+        """Coefficient times prepared value; a component's belongs to the numbers that it is made of."""
         whole, components = replace(self.prepared, components=()), self.prepared.components
         numbers, codes = np.split(self._weights[1:], [self.prepared.width])
         of_numbers = whole.numeric(encoded) * (numbers @ np.array(components) if components else numbers)
         of_codes = np.append(codes, 0.0)[self.prepared.codes(encoded)]
         columns = (*self.prepared.numbers, *(column for column, _ in self.prepared.one_hot))
-        values = np.hstack([of_numbers, of_codes])
-        return tuple(self.schema.names[column] for column in columns), values - values.mean(axis=0)
+        names = tuple(self.schema.names[column] for column in columns)
+        return Terms(names, np.hstack([of_numbers, of_codes]), float(self._weights[0]))
 
     def onnx(self) -> bytes:
         """Scaling, one-hot and coefficients in one graph."""
@@ -137,7 +151,9 @@ class HistGradientBoosting(Estimator):
 
     family = families.HIST_GRADIENT_BOOSTING
 
-    def _fit(self, chosen: Family, setting: Setting, encoded: Encoded, labels: Floats, goes_on: bool) -> None:
+    def _fit(
+        self, chosen: Family, setting: Setting, encoded: Encoded, labels: Floats, weight: Floats | None, goes_on: bool
+    ) -> None:
         from sklearn.ensemble import HistGradientBoostingClassifier
         from threadpoolctl import threadpool_limits
 
@@ -145,7 +161,7 @@ class HistGradientBoosting(Estimator):
         options = {key: value for key, value in families.hints_of(chosen, setting).items() if key not in PREPARED}
         self._model = HistGradientBoostingClassifier(**options, early_stopping=False, random_state=self.seed)
         with threadpool_limits(boosting.THREADS):
-            self._model.fit(self.prepared.for_trees(encoded), labels.astype(int))
+            self._model.fit(self.prepared.for_trees(encoded), labels.astype(int), weight)
 
     @property
     def text(self) -> str:
@@ -190,11 +206,28 @@ def restored(text: str, schema: FeatureSchema) -> Estimator:
     return found
 
 
+def terms(text: str, schema: FeatureSchema, encoded: Encoded) -> Terms:
+    """`Estimator.terms` of a stored text; UserError for a family that keeps nothing to tell it from."""
+    family = _family_of(_stored(text))
+    return (ESTIMATORS[family.name](schema) if family.why_not_stateful else restored(text, schema)).terms(encoded)
+
+
+def stores_trees(text: str) -> bool:
+    """Whether a stored text is LightGBM's."""
+    return _family_of(_stored(text)) is families.LIGHTGBM
+
+
 def contributions(text: str, schema: FeatureSchema, encoded: Encoded) -> tuple[tuple[str, ...], Floats]:
-    """`Estimator.contributions` of a stored text; none of a family that stores no text."""
-    if _family_of(_stored(text)).why_not_stateful:
+    """Names, and what each adds to the log-odds of each row, [N, names]: SHAP values, linear terms beside their mean.
+
+    None of a family that stores no text.
+    """
+    family = _family_of(_stored(text))
+    if family.why_not_stateful:
         return (), np.zeros((len(encoded), 0))
-    return restored(text, schema).contributions(encoded)
+    found = terms(text, schema, encoded)
+    linear = ESTIMATORS[family.name].linear
+    return found.names, found.values - found.values.mean(axis=0) if linear else found.values
 
 
 def architecture_of(text: str) -> Family:

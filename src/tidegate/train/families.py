@@ -51,6 +51,8 @@ class Family:
     rounds: str
     space: tuple[Range, ...]
     why_not_stateful: str = ""
+    minors: tuple[Range, ...] = ()
+    """Where the rounds and the learning rate of a minor are searched."""
 
     @property
     def architecture_digest(self) -> str:
@@ -60,6 +62,8 @@ class Family:
 
 _PREPARING = (Range("select", 0.5, 1.5), Range("components", -5, 6, whole=True))
 """About half of each range leaves it off: above 1, or below 2, since one component says less than what it replaces."""
+
+_REPLAY = Range("replay", 0.05, 1.0)
 
 LIGHTGBM = Family(
     name="lightgbm",
@@ -75,6 +79,7 @@ LIGHTGBM = Family(
         Range("lambda_l2", 1, 100, log=True),
         *_PREPARING,
     ),
+    minors=(Range("num_boost_round", 5, 80, log=True, whole=True), Range("learning_rate", 0.005, 0.1, log=True)),
 )
 
 HIST_GRADIENT_BOOSTING = Family(
@@ -101,6 +106,7 @@ LOGISTIC_REGRESSION = Family(
     defaults=Setting(trees=200, learning_rate=1.0),
     rounds="max_iter",
     space=(Range("C", 1e-4, 10, log=True), *_PREPARING),
+    minors=(Range("max_iter", 5, 200, log=True, whole=True), Range("learning_rate", 0.1, 1.0)),
 )
 
 FAMILIES = {found.name: found for found in (LIGHTGBM, HIST_GRADIENT_BOOSTING, LOGISTIC_REGRESSION)}
@@ -140,6 +146,16 @@ def hints_of(chosen: Family, setting: Setting) -> dict[str, Any]:
     """The inverse of `configured`: every parameter by its own name."""
     rounds = {chosen.rounds: setting.trees, "learning_rate": setting.learning_rate}
     return {**chosen.structure, **chosen.fitting, **rounds}
+
+
+def minor_space(chosen: Family, replay: float) -> tuple[Range, ...]:
+    """Where a minor's setting is searched; its replay, too, up to all earlier rows, unless the Model file has none."""
+    return (*chosen.minors, *((_REPLAY,) if replay else ()))
+
+
+def minor_at(chosen: Family, point: Mapping[str, float]) -> Setting:
+    """The setting at a point of `minor_space`."""
+    return Setting(int(point[chosen.rounds]), point["learning_rate"], point.get("replay", 0.0))
 
 
 def stateful_settings(chosen: Family, replay: float) -> tuple[Setting, ...]:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from tidegate.errors import UserError
 from tidegate.evaluate.metrics import log_loss
-from tidegate.train import families, search, stateful
+from tidegate.train import continued, search
 from tidegate.train.boosting import probability
 from tidegate.train.estimator import Estimator
-from tidegate.train.estimators import architecture_of, estimator, restored
+from tidegate.train.estimators import architecture_of, estimator
 from tidegate.train.families import Family, Setting
 from tidegate.train.lineage import Parent, minor_allowed
 from tidegate.train.model_file import FeatureSchema
@@ -61,6 +61,18 @@ class Job:
     """Where rows are not retained: the range that each numeric feature was clipped to."""
 
     @property
+    def since(self) -> float:
+        """Where the parent's rows end, seconds; before every row where there is no parent."""
+        return self.parent.train_until if self.parent else -np.inf
+
+    def labels(self, rows: Mask | NDArray[np.int64]) -> NDArray[np.float64]:
+        """The labels of `rows` to fit on; UserError when they are too few or of one class."""
+        labels = self.rows.labels[rows]
+        if len(labels) < LEAST_ROWS or not 0 < labels.mean() < 1:
+            raise UserError("train", f"{len(labels)} rows", f"at least {LEAST_ROWS} labelled rows of both classes")
+        return labels
+
+    @property
     def train(self) -> Mask:
         """Training rows whose label was known before the gate window."""
         return self.parts.train.known(self.rows.times, self.rows.label_times, self.parts.gate.after)
@@ -97,7 +109,7 @@ def fit(job: Job) -> Fit:
     found = _search(job, family)
     compared = np.zeros_like(job.train) if found.parent_log_loss is None else job.fit
     if found.best and (found.pays or job.settings.training.mode == "stateful"):
-        mask = _minor_rows(job, found.best, job.train)
+        mask = continued.minor_rows(job, found.best, job.train)
         model = _fit(job, mask, (family, found.best), job.parent_text)
         return Fit(model, "stateful", found.reason, family, found.best, mask, compared, found)
     choice = _choice(job)
@@ -108,14 +120,8 @@ def fit(job: Job) -> Fit:
 
 def _fit(job: Job, mask: Mask, option: Option, parent: str | None) -> Estimator:
     model = estimator(*option, job.schema, job.settings.seed, job.settings.training.engine)
-    return model.fit(job.rows.encoded[mask], _labels(job, mask), parent)
-
-
-def _labels(job: Job, mask: Mask) -> NDArray[np.float64]:
-    labels = job.rows.labels[mask]
-    if len(labels) < LEAST_ROWS or not 0 < labels.mean() < 1:
-        raise UserError("train", f"{len(labels)} rows", f"at least {LEAST_ROWS} labelled rows of both classes")
-    return labels
+    weights = None if parent is None else continued.weights(job, option[1], mask)
+    return model.fit(job.rows.encoded[mask], job.labels(mask), parent, weights)
 
 
 def _choice(job: Job) -> Choice:
@@ -156,30 +162,11 @@ def _continued(job: Job) -> Family:
     return first
 
 
-def _minor_rows(job: Job, setting: Setting, inside: Mask) -> Mask:
-    since = job.parent.train_until if job.parent else -np.inf
-    return stateful.training_rows(job.rows.times, inside, since, setting.replay, job.settings.seed)
-
-
 def _search(job: Job, family: Family) -> Search:
     forbidden = _forbidden(job, family)
     if forbidden or job.parent_text is None:
         return Search(None, False, forbidden or "the parent's files are not there")
-    validation, encoded, inside = job.validation, job.rows.encoded, job.fit
-    ahead, labels, text = encoded[validation], job.rows.labels[validation], job.parent_text
-    settings = families.stateful_settings(family, job.settings.training.replay)
-    needed = np.logical_or.reduce([validation, *(_minor_rows(job, setting, inside) for setting in settings)])
-    start = np.full(len(needed), np.nan)
-    start[needed] = restored(text, job.schema).log_odds(encoded[needed])
-
-    def losses(setting: Setting) -> NDArray[np.float64]:
-        mask = _minor_rows(job, setting, inside)
-        child = estimator(family, setting, job.schema, job.settings.seed)
-        odds = child.ahead(encoded[mask], _labels(job, mask), start[mask], ahead, start[validation], text)
-        return log_loss(labels, probability(odds))
-
-    parent = log_loss(labels, probability(start[validation]))
-    return stateful.compare(settings, losses, parent, job.rows.times[validation])
+    return continued.settings(job, family, job.parent_text)
 
 
 def _forbidden(job: Job, family: Family) -> str:

@@ -52,10 +52,10 @@ def _measured(values: Encoded) -> tuple[float, float]:
     if not len(known):
         return 0.0, 0.0
     left_out = min(LEAST, (len(known) - 1) // 2)
-    return _outward(known[left_out], math.floor), _outward(known[-1 - left_out], math.ceil)
+    return outward(known[left_out], math.floor), outward(known[-1 - left_out], math.ceil)
 
 
-def _outward(value: float, to: Any) -> float:
+def outward(value: float, to: Any) -> float:
     """The value at two significant digits, away from the rows."""
     if value == 0:
         return 0.0
@@ -164,5 +164,5 @@ def _info(name: str, info: str, ranges: Ranges) -> str:
         low, high = ranges[name]
     else:
         numbers: Sequence[float] = [float(part) for part in info.strip("[]").split(":")]
-        low, high = _outward(numbers[0], math.floor), _outward(numbers[1], math.ceil)
+        low, high = outward(numbers[0], math.floor), outward(numbers[1], math.ceil)
     return f"[{low:.10g}:{high:.10g}]"

@@ -137,9 +137,18 @@ def sha256_text(text: str) -> str:
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file in hex; PlatformError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PlatformError(f"{path}: {error.strerror}") from None
+
+
 def file_hashes(folder: Path) -> dict[str, str]:
     """sha256 hex of each of `FILES`; PlatformError names one that is missing."""
-    return {name: _hash(folder / name) for name in FILES}
+    return {name: sha256_file(folder / name) for name in FILES}
 
 
 def digest_of(folder: Path) -> str:
@@ -193,14 +202,6 @@ def verify(folder: Path, digest: str, public_keys: Iterable[bytes]) -> None:
         except (InvalidSignature, ValueError):
             continue
     raise PlatformError(f"{folder / SIGNATURE}: not signed by a trusted key")
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise PlatformError(f"{path}: {error.strerror}") from None
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +78,9 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class _Tried:
+class Tried:
+    """An option and what came of it on a `share` of the rows; `seconds` are those of all its steps."""
+
     option: Option
     measured: Measured
     seconds: float
@@ -95,13 +98,14 @@ def choose(
     tried = []
     for place, option in enumerate(defaults):
         first = measure(option, 1.0)
-        tried.append(_Tried(option, first, first.seconds))
+        tried.append(Tried(option, first, first.seconds))
         mine = trials // len(defaults) + (place < trials % len(defaults))
-        tried += _searched(option[0], measure, mine, seed) if mine else []
+        tried += searched(partial(_proposed, option[0]), measure, mine, seed) if mine else []
     return _decide(tried, days)
 
 
-def _searched(base: Family, measure: Measure, trials: int, seed: int) -> Iterator[_Tried]:
+def searched(propose: Callable[[Trial], Option], measure: Measure, trials: int, seed: int) -> Iterator[Tried]:
+    """Try what `propose` draws, `trials` times; the ones that are behind end with a share below 1."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -109,18 +113,18 @@ def _searched(base: Family, measure: Measure, trials: int, seed: int) -> Iterato
     study = optuna.create_study(sampler=sampler, pruner=optuna.pruners.MedianPruner(UNPRUNED, 0))
     for _ in range(trials):
         trial = study.ask()
-        tried, pruned = _steps(_proposed(base, trial), measure, trial)
+        tried, pruned = _steps(propose(trial), measure, trial)
         study.tell(trial, *((None, optuna.trial.TrialState.PRUNED) if pruned else (_mean(tried),)))
         yield tried
 
 
-def _steps(option: Option, measure: Measure, trial: Trial) -> tuple[_Tried, bool]:
+def _steps(option: Option, measure: Measure, trial: Trial) -> tuple[Tried, bool]:
     """Fit on more and more of the rows, until done or pruned."""
     spent = 0.0
     for step, share in enumerate(SHARES):
         found = measure(option, share)
         spent += found.seconds
-        tried = _Tried(option, found, spent, share)
+        tried = Tried(option, found, spent, share)
         trial.report(_mean(tried), step)
         if share < 1 and trial.should_prune():
             return tried, True
@@ -128,16 +132,17 @@ def _steps(option: Option, measure: Measure, trial: Trial) -> tuple[_Tried, bool
 
 
 def _proposed(base: Family, trial: Trial) -> Option:
-    return families.at(base, {found.name: _drawn(found, trial) for found in base.space})
+    return families.at(base, {found.name: drawn(found, trial) for found in base.space})
 
 
-def _drawn(asked: Range, trial: Trial) -> float:
+def drawn(asked: Range, trial: Trial) -> float:
+    """A value of one searched parameter."""
     if asked.whole:
         return trial.suggest_int(asked.name, int(asked.low), int(asked.high), log=asked.log)
     return trial.suggest_float(asked.name, asked.low, asked.high, log=asked.log)
 
 
-def _decide(tried: Sequence[_Tried], days: NDArray[np.int64]) -> Choice:
+def _decide(tried: Sequence[Tried], days: NDArray[np.int64]) -> Choice:
     whole = [one for one in tried if one.share == 1]
     order = sorted(whole, key=_mean) + sorted((one for one in tried if one.share < 1), key=_mean)
     best = order[0]
@@ -153,7 +158,7 @@ def _decide(tried: Sequence[_Tried], days: NDArray[np.int64]) -> Choice:
     return Choice(best.option, words, (replace(table[0], reason=f"chosen: {words}"), *table[1:]))
 
 
-def _entry(one: _Tried, best: _Tried, days: NDArray[np.int64]) -> Entry:
+def _entry(one: Tried, best: Tried, days: NDArray[np.int64]) -> Entry:
     own = _interval(one.measured.losses, days)
     setting = {**PREPARED, **families.hints_of(*one.option)}
     about = (one.option[0].name, setting, *own, one.seconds, one.measured.size, one.share)
@@ -170,5 +175,5 @@ def _interval(losses: NDArray[np.float64], days: NDArray[np.int64]) -> tuple[flo
     return found.estimate, found.lower, found.upper
 
 
-def _mean(one: _Tried) -> float:
+def _mean(one: Tried) -> float:
     return float(one.measured.losses.mean())

@@ -18,6 +18,7 @@ from tidegate.train.model_file import Feature, FeatureSchema, canonical_json, ch
 from tidegate.train.search import Option
 from tidegate.train.settings import RunSettings, parse_settings, parse_until
 from tidegate.train.splits import Times, check_no_leak, split
+from tidegate.train.typical import typical_of
 from tidegate.workload import Workload, load_workload
 
 if TYPE_CHECKING:
@@ -60,16 +61,21 @@ def _job(features: Path, known: Workload, until: str, wanted: RunSettings, champ
     parent = wanted.lineage_parent
     if (champion is None) != (parent is None):
         raise UserError("champion", champion and champion.name, "the folder of settings.parent, or none without one")
-    schema = FeatureSchema(tuple(Feature(f.name, f.kind, f.categories) for f in known.features))
+    schema = schema_of(known)
     parts = split(parse_until(until), wanted.label_deadline.total_seconds(), wanted.gate_window.total_seconds())
-    rows, ranges = _read(features, schema), None
+    rows, ranges = read_rows(features, schema), None
     if not wanted.training.retain:
         ranges = forget.ranges_of(rows.encoded, schema, known.contract() if callable(known.contract) else None)
         rows = replace(rows, encoded=forget.clip(rows.encoded, schema, ranges))
-    return Job(rows, parts, wanted, _options(known, wanted), schema, parent, _text(champion, wanted), ranges)
+    return Job(rows, parts, wanted, options_of(known, wanted), schema, parent, _text(champion, wanted), ranges)
 
 
-def _options(known: Workload, wanted: RunSettings) -> tuple[Option, ...]:
+def schema_of(known: Workload) -> FeatureSchema:
+    """The feature schema of a workload's features."""
+    return FeatureSchema(tuple(Feature(f.name, f.kind, f.categories) for f in known.features))
+
+
+def options_of(known: Workload, wanted: RunSettings) -> tuple[Option, ...]:
     """The families asked for, each as it is fitted from scratch; the workload's hints stand before its own defaults."""
     names = wanted.training.families or known.families or (families.LIGHTGBM.name,)
     return tuple(families.configured(families.family(name), known.params.get(name, {})) for name in names)
@@ -82,7 +88,8 @@ def _text(champion: Path | None, wanted: RunSettings) -> str | None:
     return (champion / "model.txt").read_text(encoding="utf-8")
 
 
-def _read(features: Path, schema: FeatureSchema) -> Rows:
+def read_rows(features: Path, schema: FeatureSchema) -> Rows:
+    """The labelled rows of a features.parquet, encoded."""
     import polars as pl
     import polars.selectors as cs
 
@@ -120,6 +127,7 @@ def _write(out: Path, job: Job, fitted: Fit) -> Trained:
 def _record(job: Job, fitted: Fit) -> dict[str, Any]:
     seed, family, mask = job.settings.seed, fitted.family, fitted.mask
     minor = fitted.mode == "stateful" and job.parent is not None
+    drawn = (fitted.choice and fitted.choice.table) or (job.settings.training.search_trials and fitted.search.trials)
     return {
         "mode": fitted.mode,
         "parent": job.parent.version if minor and job.parent else None,
@@ -137,7 +145,7 @@ def _record(job: Job, fitted: Fit) -> dict[str, Any]:
         "params": {**families.hints_of(family, fitted.setting), "seed": seed, "trees": fitted.setting.trees},
         "engine": job.settings.training.engine,
         "replay": fitted.setting.replay,
-        "seeds": {"train": seed} | ({"search": seed} if fitted.choice and fitted.choice.table else {}),
+        "seeds": {"train": seed} | ({"search": seed} if drawn else {}),
         "lineage": {"parent": job.settings.parent and job.settings.parent.model_dump(mode="json")},
         "search": asdict(fitted.search),
         "choice": fitted.choice and fitted.choice.plain(),
@@ -166,14 +174,15 @@ def _tested(job: Job) -> dict[str, Any] | None:
 
 
 def _reference(job: Job, fitted: Fit) -> dict[str, Any]:
-    """Training rows as they came, or drawn ones where rows are not retained, with the trained model's scores."""
+    """Training rows as they came, or drawn ones where rows are not retained, with scores; and what was typical."""
     names = job.schema.names
     if job.ranges is None:
         raw = _spread(job, fitted)
     else:
         raw = forget.reference_rows(job.schema, job.ranges, REFERENCE_ROWS - 1, job.settings.seed)
     raw.append(dict.fromkeys(names))
-    return {"rows": raw, "scores": probability(fitted.model.log_odds(job.schema.encode(raw))).tolist()}
+    scores = probability(fitted.model.log_odds(job.schema.encode(raw))).tolist()
+    return {"rows": raw, "scores": scores, "typical": typical_of(job.rows.encoded[fitted.mask], job.schema)}
 
 
 def _spread(job: Job, fitted: Fit) -> list[dict[str, Any]]:

@@ -110,3 +110,49 @@ def test_calibration_bins_hold_all_rows():
     found = calibration(labels, scores)
     assert sum(rows for _, _, rows in found) == 997
     assert sum(rate * rows for _, rate, rows in found) == pytest.approx(labels.sum())
+
+
+def entry(family, behind, reason, share=1.0):
+    return {
+        **{"family": family, "setting": {"trees": 30, "learning_rate": 0.06}, "log_loss": 0.41, "lower": 0.4},
+        **{"upper": 0.42, "seconds": 1.25, "size": 4321, "share": share, "reason": reason},
+        **{"behind": behind, "behind_lower": behind, "behind_upper": behind},
+    }
+
+
+def test_the_choice_is_a_table_with_the_winner_and_the_reason_of_every_line(unfair):
+    table = [entry("lightgbm", 0.0, "chosen: lowest log loss"), entry("logistic_regression", 0.0123, "proved worse")]
+    table.append(entry("lightgbm", None, "pruned after 25% of the rows", 0.25))
+    choice = {"reason": "lowest log loss of 3 tried", "table": table}
+    sections = card("m", unfair, {**TRAINING, "choice": choice})
+    rows = [line for line in to_markdown(sections).splitlines() if "learning_rate 0.06" in line]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == [one["family"] for one in table]
+    for one, row in zip(table, rows, strict=True):
+        assert one["reason"] in row
+        assert one["reason"] in to_html(sections)
+    assert "0.0123" in rows[1]
+    assert "Lowest log loss of 3 tried." in to_markdown(sections)
+
+
+def test_settings_of_a_minor_are_a_table(unfair):
+    setting = {"trees": 40, "learning_rate": 0.05, "replay": 0.2}
+    trial = {"setting": setting, "log_loss": 0.4, "gain": 0.01, "gain_lower": 0.002, "forgets": 0.001}
+    text = to_markdown(card("m", unfair, {**TRAINING, "search": {"reason": "beats the parent", "trials": [trial]}}))
+    assert "| 40 | 0.05 | 0.2 | 0.4 | 0.01 | 0.002 | 0.001 |" in text
+
+
+@pytest.mark.parametrize(("by", "words"), [("terms", "SHAP values of trees"), ("dealt", "no SHAP values")])
+def test_the_card_says_what_the_contributions_are(unfair, by, words):
+    text = to_markdown(card("m", {**unfair, "curves": {**unfair["curves"], "contributions_by": by}}, TRAINING))
+    assert words in text
+
+
+def test_no_point_of_a_plot_stands_for_fewer_than_twenty_rows():
+    rng = np.random.default_rng(4)
+    for rows in (25, 90, 399):
+        labels, scores = rng.integers(0, 2, rows).astype(float), rng.uniform(size=rows)
+        assert min(n for _, _, n in calibration(labels, scores)) >= 20
+        x, y = np.array(roc(labels, scores)).T
+        between = np.diff(x) * (labels == 0).sum() + np.diff(y) * labels.sum()
+        assert len(x) <= max(3, 1 + rows // 20)
+        assert (x[-1], y[-1], between.sum()) == (1, 1, pytest.approx(rows))

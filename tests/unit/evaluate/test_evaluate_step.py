@@ -49,7 +49,11 @@ def test_an_equal_model_of_another_seed_passes_and_replays(trained, tmp_path):
     assert (found.verdict, record["reason"]) == ("passed", "not_worse")
     again = gate(Policy(**record["policy"]), record["measurements"])
     assert (again.verdict, again.reason) == (record["verdict"], record["reason"])
-    assert {"log_loss", "reference", "origin=EWR", "origin=JFK", "origin=LGA"} == set(record["checks"])
+    served = {"service reference rows", "service window rows"}
+    assert {"log_loss", "reference", *served, "origin=EWR", "origin=JFK", "origin=LGA"} == set(record["checks"])
+    assert [record["measurements"]["infrastructure"][name]["rows"] for name in ("reference", "window")] == [32, 512]
+    assert max(record["checks"][name]["estimate"] for name in served) < 1e-6
+    assert found.service_seconds > 0
     assert set(record["curves"]["roc"]) == {"candidate", "champion"}
     assert record["curves"]["contributions"][0][0] == "x0"
 
@@ -97,8 +101,18 @@ def test_a_model_that_answers_its_reference_rows_otherwise_is_refused(trained, t
     (made / "reference.json").write_text(json.dumps(reference))
     training = json.loads((made / "training.json").read_text())
     (made / "training.json").write_text(json.dumps({**training, "digest": write_manifest(made)}))
-    found, _ = run(trained, tmp_path / "gate.json", synthetic.settings(parent=facts(trained)), "shifted")
+    found, record = run(trained, tmp_path / "gate.json", synthetic.settings(parent=facts(trained)), "shifted")
     assert found.reason == "reference_rows"
+    assert {"reference", "service reference rows", "service window rows"} <= set(record["failed"])
+    assert record["measurements"]["infrastructure"]["error"] == "the service ended or did not answer"
+
+
+def test_the_same_inputs_give_the_same_bytes(trained, tmp_path):
+    settings = synthetic.settings(parent=facts(trained), margin=0.02)
+    made = [tmp_path / f"{number}.json" for number in range(2)]
+    for out in made:
+        run(trained, out, settings)
+    assert made[0].read_bytes() == made[1].read_bytes()
 
 
 def test_a_flipped_byte_is_refused_by_its_file(trained, tmp_path):
@@ -157,6 +171,18 @@ def test_a_model_over_its_size_is_refused(trained, tmp_path, monkeypatch):
     assert (found.reason, record["failed"]) == ("gate_objective", ["objective size"])
 
 
+def test_a_model_over_its_latency_is_refused(trained, tmp_path, monkeypatch):
+    """The candidate has twenty times the trees of the champion; what it takes more is measured, not made up."""
+    hints = {"lightgbm": {**synthetic.drawn.params["lightgbm"], "num_boost_round": 600}}
+    monkeypatch.setattr(synthetic, "slow", replace(synthetic.drawn, params=hints), raising=False)
+    features, until = trained / "f.parquet", synthetic.until(45)
+    train(features, "synthetic:slow", until, synthetic.settings(), None, trained / "slow")
+    objectives = (Objective(metric="latency", margin=0.001),)
+    settings = synthetic.settings(parent=facts(trained), margin=5, slices=(), objectives=objectives)
+    found, record = run(trained, tmp_path / "gate.json", settings, "slow")
+    assert (found.reason, record["failed"]) == ("gate_objective", ["objective latency"])
+
+
 def test_an_unknown_slice_is_named(trained, tmp_path):
     with pytest.raises(UserError, match=r"gate\.slices: got 'planet'"):
         run(trained, tmp_path / "gate.json", synthetic.settings(parent=facts(trained), slices=("planet",)))
@@ -171,3 +197,16 @@ def test_rows_without_a_label_are_left_out(trained, tmp_path):
     measurements = json.loads((tmp_path / "g").read_text())["measurements"]
     assert 0 < measurements["rows"] < 7 * 150 * 0.75
     assert "EWR" not in measurements["slices"]["origin"]
+
+
+@pytest.mark.parametrize(("family", "by"), [("hist_gradient_boosting", "dealt"), ("logistic_regression", "terms")])
+def test_the_features_of_every_family_are_told_apart(trained, tmp_path, family, by):
+    """x0 has by far the largest effect; of a family that keeps no trees it is found by asking its ONNX file."""
+    arguments = (trained / "f.parquet", synthetic.NAME, synthetic.until(45))
+    train(*arguments, synthetic.settings({"families": (family,)}), None, tmp_path / "model")
+    evaluate(tmp_path / "model", *arguments, synthetic.settings(), None, tmp_path / "gate.json")
+    curves = json.loads((tmp_path / "gate.json").read_text())["curves"]
+    sizes = [size for _, size in curves["contributions"]]
+    assert (curves["contributions"][0][0], curves["contributions_by"]) == ("x0", by)
+    assert sizes[0] > 2 * sizes[1] > 0
+    assert len(sizes) == 8

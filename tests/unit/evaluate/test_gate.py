@@ -59,6 +59,17 @@ def test_every_check_that_refuses_is_listed_in_the_order_of_the_rules():
     assert (found.reason, found.failed) == ("reference_rows", ("reference", "log_loss", "origin=JFK"))
 
 
+@pytest.mark.parametrize(
+    ("window", "failed"),
+    [(1e-6, ()), (1e-4, ("service window rows",)), (None, ("service window rows",))],
+)
+def test_the_service_must_answer_as_it_was_scored(window, failed):
+    """`window`: how far its scores are away; None where it gave none."""
+    answers = {"reference": {"rows": 32, "distance": 1e-7}, "window": {"rows": 512, "distance": window}, "error": ""}
+    found = gate(POLICY, {**measured(), "infrastructure": answers})
+    assert (found.reason, found.failed) == ("infrastructure" if failed else "not_worse", failed)
+
+
 def test_failures_of_one_rule_are_listed_by_name():
     bad = days(0.05, rows=60)
     found = gate(POLICY, {**measured(), "slices": {"origin": {"JFK": bad}, "carrier": {"VX": bad}}})

@@ -1,13 +1,15 @@
 """Model cards are kept with the version, shown in MLflow, and written for a model that was refused, too."""
 
 import json
+from dataclasses import asdict
 
 from tidegate.evaluate.gate import Policy, gate
 from tidegate.register import registry
 from tidegate.register.cards import MARKDOWN, PAGE, card_path, store_card
 from tidegate.register.models import store_model
-from tidegate.register.step import register
+from tidegate.register.step import logger, register
 from tidegate.train.model_file import FILES, write_manifest
+from tidegate.train.search import Entry
 
 UNTIL = "2024-02-01T00:00:00Z"
 
@@ -52,7 +54,7 @@ def test_the_card_of_a_candidate_is_kept_and_logged(tmp_path):
     folder = card_path(found.digest, state)
     assert "passed this model" in (folder / MARKDOWN).read_text()
     run_id = json.loads((tmp_path / "candidate.json").read_text())["mlflow_run_id"]
-    logged = registry._client(state).list_artifacts(run_id, "card")
+    logged = registry.client_of(state).list_artifacts(run_id, "card")
     assert {entry.path for entry in logged} == {f"card/{MARKDOWN}", f"card/{PAGE}"}
 
 
@@ -76,3 +78,27 @@ def test_the_card_of_a_version_stays_when_the_same_files_are_refused_later(tmp_p
 
 def test_no_card_without_a_gate(tmp_path):
     assert store_card("m", {"verdict": "refused", "reason": "an earlier gate refused"}, {}, tmp_path) is None
+
+
+def test_the_choice_of_a_candidate_is_a_table_in_mlflow(tmp_path):
+    state, inputs = tmp_path / "state", made(tmp_path / "r", 0.0)
+    training = json.loads((inputs["model"] / "training.json").read_text())
+    table = [asdict(Entry(name, {"trees": 3}, 0.4, 0.3, 0.5, 1.0, 99, 1.0, reason="tried")) for name in ("a", "b")]
+    training["choice"] = {"reason": "the lowest", "table": table}
+    (inputs["model"] / "training.json").write_text(json.dumps(training))
+    register(inputs, tmp_path / "candidate.json", state, "m", UNTIL, "r1", "manual")
+    run_id = json.loads((tmp_path / "candidate.json").read_text())["mlflow_run_id"]
+    logged = json.loads(next((state / "mlflow-artifacts" / run_id).rglob("choice.json")).read_text())
+    assert logged["columns"] == list(table[0])
+    assert [row[0] for row in logged["data"]] == ["a", "b"]
+
+
+def test_an_mlflow_that_fails_costs_no_candidate(tmp_path, caplog):
+    state, inputs = tmp_path / "state", made(tmp_path / "r", 0.0)
+    state.mkdir()
+    (state / "mlflow.db").write_text("this is no database" * 100)
+    found = register(inputs, tmp_path / "candidate.json", state, "m", UNTIL, "r1", "manual")
+    assert (found.outcome, found.version) == ("candidate", "v1")
+    assert json.loads((tmp_path / "candidate.json").read_text())["mlflow_run_id"] is None
+    (told,) = [record for record in caplog.records if record.name == logger.name]
+    assert "run r1" in told.message

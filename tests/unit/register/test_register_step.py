@@ -60,7 +60,7 @@ def test_a_candidate_is_stored_signed_journaled_and_mirrored_once(tmp_path):
     assert profile_path(first.digest, state).read_text() == "one"
     stored = state / "models" / folder_name(first.digest)
     model_file.verify(stored, first.digest, [public_key(state)])
-    client = registry._client(state)
+    client = registry.client_of(state)
     (version,) = client.search_model_versions("name = 'm'")
     assert version.tags["digest"] == first.digest
     assert {name: version.tags[name] for name in ("version", "data_version", "parameters", "run")} == {
@@ -78,7 +78,7 @@ def test_a_mirror_that_is_missing_is_made_by_the_next_try(tmp_path):
     run(tmp_path, state, inputs, "r1")
     shutil.rmtree(state / "mlflow-runs")
     run(tmp_path, state, inputs, "r1")
-    assert len(registry._client(state).search_model_versions("name = 'm'")) == 1
+    assert len(registry.client_of(state).search_model_versions("name = 'm'")) == 1
     assert len(open_journal(state).read("m")) == 1
 
 
