@@ -1,140 +1,183 @@
-"""One prediction service on one core with the flights' v1: how much it takes and how fast it answers.
+"""The prediction service beside its peers: one pinned core, the same ONNX model and questions, one run.
 
-The service is the one that the platform starts (`LocalTarget`), prediction log on, pinned to the first core; Envoy,
-the mirror's service and the client have the others. Requests are real questions of one row.
+Ours is started by ``bentoml serve`` from a Bento that is built here, prediction log on. Each server has the first core
+alone, the client the others; all of them must answer the same scores before they are measured. Latencies at 70 % of a
+server's own maximum are by the clock: a request is sent when it is due, whatever the answers do.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import json
+import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import psutil
-
-from benchmarks.load import bodies, maximum, open_loop
+from benchmarks import servers
+from benchmarks.load import features, maximum, steady, vegeta
+from benchmarks.online import UNTIL, WORKLOAD, prepare
+from benchmarks.replica import NAME, _cores, pinned
 from benchmarks.results import Result, say
-from demo.openloop import Results
-from demo.story import ROOT, command
-from tidegate.journal.store import open_journal
-from tidegate.release.plan import Backend, Plan
-from tidegate.targets.local import LocalTarget
-from tidegate.targets.processes import Process, Record, free_port
+from benchmarks.servers import CACHE, PEERS, Server
+from benchmarks.serving_table import BY_KEY, CLOSED, OPEN, OURS, RATE, SHARE, Line, told
+from tidegate.serve.loaded import LoadedModel, load_model
+from tidegate.targets.gatewayd import http
+from tidegate.train.model_file import folder_name
 
-NAME, RATE, SECONDS, STARTS = "flight-delay", 500.0, 20.0, 5
+SIZES, QUESTIONS, WARM = (1, 10, 100), 3000, 1.0
+Rows = list[dict[str, Any]]
+Body = Callable[[Rows], bytes]
+Scores = Callable[[Any], list[float]]
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to the service: most requests a second, how that was found, and the latencies at `RATE`."""
+class Kind:
+    """One way to ask: name, path, how rows become a body, where an answer has the scores."""
 
     name: str
-    most: float
-    how: str
-    steady: Results
-
-    @property
-    def milliseconds(self) -> tuple[str, str]:
-        """p50 and p99 at `RATE`."""
-        return f"{1000 * self.steady.p50:.1f}", f"{1000 * self.steady.p99:.1f}"
+    path: str
+    body: Body
+    scores: Scores
 
 
 def run() -> Result:
-    """Train v1, serve it pinned, measure directly and through Envoy with one mirror."""
+    """Prepare, then measure one server after the other."""
     with tempfile.TemporaryDirectory(prefix="tidegate-serving-") as made:
-        state = Path(made)
-        say("serving: v1 is trained (not counted)")
-        command("run", str(ROOT / "k8s/models/flight-delay.yaml"), "--until", "2013-07-01T04:00Z", "--state", made)
-        events = open_journal(state).read(NAME)
-        digest = next(e.data["digest"] for e in events if e.kind == "register.candidate")
-        return _measured(state, str(digest))
+        folder = Path(made)
+        digest, entities = prepare(folder / "state")
+        bench = Bench(folder, folder / "state/models" / folder_name(digest))
+        lines, commands = bench.measured()
+        keyed, command = bench.by_key(entities)
+        return told([*lines, *keyed], {**commands, "tidegate by key": command}, bench.release)
 
 
-def _measured(state: Path, digest: str) -> Result:
-    asked, first, others = bodies(1000), *_cores()
-    with pinned(others):
-        target = LocalTarget(state, model=NAME, port=0, clock="wall", control_port=free_port())
-        target.start()
-        try:
-            started = [_start(target, state, digest, first) for _ in range(STARTS)]
-            service = _service(state, "v1")
-            before = _rss(service)
-            direct = _way("directly", service.port, asked, state)
-            target.apply(_plan(digest, mirror=True))
-            mirrored = _way("through Envoy, one mirror", target.port, asked, state)
-            return told(started, before, _rss(service), (direct, mirrored))
-        finally:
-            target.stop()
+class Bench:
+    """What every measurement needs: questions, tools, the Bento."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self._folder, self._model, self._loaded = folder, model, load_model(model)
+        self._core, self._others = _cores()
+        say("serving: peers' environment, Bento and client are made (not counted)")
+        self._peers, self._vegeta = servers.peers(), vegeta(CACHE)
+        self._tag, self._home = servers.built(folder / "bentoml")
+        names = self._loaded.schema.names
+        self._asked = [row for row in features(2 * QUESTIONS) if None not in row.values()][:QUESTIONS]
+        assert set(self._asked[0]) == set(names)
+        versions = "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in "
+        versions += "('mlserver', 'bentoml', 'fastapi', 'uvicorn', 'onnxruntime')), sep=', ')"
+        self.release = subprocess.run(
+            (self._peers / "python", "-c", versions), capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    def measured(self) -> tuple[list[Line], dict[str, str]]:
+        """Every server at every size, and their command lines."""
+        lines, commands = [], {}
+        for name, start, kinds in self._servers():
+            with start() as server:
+                commands[name] = server.command
+                if name == "tidegate":
+                    self._asked_by_triton(server)
+                lines += [self._line(server, kind, size) for kind in kinds for size in SIZES]
+        return lines, commands
+
+    def by_key(self, entities: Rows) -> tuple[list[Line], str]:
+        """Our service asked by entity key, features fetched online: at most, at 70 % of it, and at `RATE`."""
+        from flights.workload import flight_delay
+        from tidegate.features.live import live_repo
+
+        live = live_repo(self._folder / "state", flight_delay, WORKLOAD)
+        more = {"workload": WORKLOAD, "online": str(live.online), "project": live.project, "clock": "events"}
+        asked = [json.dumps({"keys": [row], "at": UNTIL.timestamp()}).encode() for row in entities]
+        rows = self._folder / "rows-by-key"
+        with servers.ours(self._tag, self._home, self._model, rows, self._core, **more) as server:
+            line = self._loaded_by(server, BY_KEY, 1, asked, "/predict", None)
+            fixed = self._loaded_by(server, BY_KEY, 1, asked, "/predict", RATE)
+            return [line, fixed], server.command
+
+    def _servers(self) -> Iterator[tuple[str, Callable[[], AbstractContextManager[Server]], Sequence[Kind]]]:
+        named, tensor = self._named, partial(matrix_body, self._loaded)
+        infer = f"/v2/models/{NAME}/infer"
+        mine = partial(servers.ours, self._tag, self._home, self._model, self._folder / "rows", self._core)
+        ours = (Kind(OURS, "/predict", named, scores_of_rows), Kind("tidegate /v2 infer", infer, tensor, scores_of_v2))
+        yield "tidegate", mine, ours
+        given = self._peers, self._model, self._folder, self._core
+        yield "MLServer", partial(servers.mlserver, *given), [Kind("MLServer", infer, tensor, scores_of_v2)]
+        plain = partial(plain_body, self._loaded)
+        yield (
+            "BentoML, sync API",
+            partial(servers.bentoml, *given),
+            [Kind("BentoML, sync API", "/predict", plain, list)],
+        )
+        fast = Kind("FastAPI + uvicorn", "/predict", named, scores_of_rows)
+        yield "FastAPI + uvicorn", partial(servers.fastapi, *given), [fast]
+
+    @staticmethod
+    def _named(rows: Rows) -> bytes:
+        return json.dumps({"rows": rows}).encode()
+
+    def _line(self, server: Server, kind: Kind, size: int) -> Line:
+        batches = [self._asked[at : at + size] for at in range(0, len(self._asked), size)]
+        self._same_scores(server, kind, batches[0])
+        return self._loaded_by(server, kind.name, size, [kind.body(batch) for batch in batches], kind.path, None)
+
+    def _loaded_by(
+        self, server: Server, name: str, size: int, asked: list[bytes], path: str, rate: float | None
+    ) -> Line:
+        """Measure; `rate` None: at `SHARE` of the maximum."""
+        say(f"serving: {name}, {size} rows a request{f', at {rate:g}/s' if rate else ''}")
+        with pinned(self._others):
+            maximum(server.port, asked, WARM, self._folder, path)
+            most = maximum(server.port, asked, CLOSED, self._folder, path)
+            rate = rate or SHARE * most.rate
+            return Line(
+                name, size, most, rate, steady(self._vegeta, server.port, asked, rate, OPEN, self._folder, path)
+            )
+
+    def _same_scores(self, server: Server, kind: Kind, rows: Rows) -> None:
+        """SystemExit unless the server answers what ONNX Runtime itself does."""
+        wanted = self._loaded.score(self._loaded.schema.encode(rows))
+        status, _, answer = http(server.port, kind.path, "POST", kind.body(rows))
+        got = kind.scores(json.loads(answer)) if status == 200 else []
+        if len(got) != len(wanted) or max(abs(a - b) for a, b in zip(got, wanted, strict=True)) > 1e-6:
+            raise SystemExit(f"serving: {kind.name} answered {status} {answer[:300]!r}, wanted {wanted[:3]}")
+
+    def _asked_by_triton(self, server: Server) -> None:
+        """Triton's own client asks our Open Inference Protocol in each of its forms; SystemExit when a score is off."""
+        rows, schema = self._asked[:5], self._loaded.schema
+        encoded = schema.encode(rows)
+        asked = {"columns": {name: [row[name] for row in rows] for name in schema.names}, "matrix": encoded.tolist()}
+        file = self._folder / "triton.json"
+        file.write_text(json.dumps(asked))
+        words = (self._peers / "python", PEERS / "check_v2.py", str(server.port), NAME, str(file))
+        told = subprocess.run(words, capture_output=True, text=True, check=False)
+        answers = [json.loads(line) for line in told.stdout.splitlines()]
+        wanted = self._loaded.score(encoded)
+        off = [max(abs(a - b) for a, b in zip(one, wanted, strict=True)) for one in answers]
+        if told.returncode or len(off) != 4 or max(off) > 1e-6:
+            raise SystemExit(f"serving: triton's client: {told.stdout}{told.stderr}")
 
 
-def _start(target: LocalTarget, state: Path, digest: str, core: set[int]) -> float:
-    """Start the service anew, pinned; seconds until it is ready and Envoy sends it traffic."""
-    for process in Record(state / "target/processes.json").alive:
-        if process.role == "service":
-            psutil.Process(process.pid).terminate()
-            psutil.Process(process.pid).wait(30)
-    with pinned(core):
-        began = time.perf_counter()
-        target.apply(_plan(digest))
-        return time.perf_counter() - began
+def matrix_body(model: LoadedModel, rows: Rows) -> bytes:
+    """One tensor of the Open Inference Protocol."""
+    encoded = model.schema.encode(rows)
+    tensor = {"name": "features", "shape": list(encoded.shape), "datatype": "FP32", "data": encoded.ravel().tolist()}
+    return json.dumps({"inputs": [tensor]}).encode()
 
 
-def _plan(digest: str, mirror: bool = False) -> Plan:
-    names = ("v1", "v2") if mirror else ("v1",)
-    return Plan(NAME, tuple(Backend(name, digest) for name in names), (("v1", 1.0),), names[1:], "r" if mirror else "")
+def plain_body(model: LoadedModel, rows: Rows) -> bytes:
+    """A bare matrix."""
+    return json.dumps({"rows": model.schema.encode(rows).tolist()}).encode()
 
 
-def _way(name: str, port: int, asked: list[bytes], folder: Path) -> Way:
-    say(f"serving: {name}, at {RATE:g}/s")
-    steady = open_loop(port, asked, RATE, SECONDS)
-    say(f"serving: {name}, at the most")
-    return Way(name, *maximum(port, asked, 8.0, folder), steady)
+def scores_of_rows(answer: Any) -> list[float]:
+    """From ours and FastAPI's."""
+    return [row["score"] for row in answer["rows"]]
 
 
-def _service(state: Path, version: str) -> Process:
-    return next(p for p in Record(state / "target/processes.json").alive if p.version == version)
-
-
-def _rss(process: Process) -> float:
-    return float(psutil.Process(process.pid).memory_info().rss) / 2**20
-
-
-def _cores() -> tuple[set[int], set[int]]:
-    """The service's core, and those of everybody else; the same one on a machine with only one."""
-    first, *others = sorted(os.sched_getaffinity(0))
-    return {first}, set(others) or {first}
-
-
-@contextlib.contextmanager
-def pinned(cores: set[int]) -> Iterator[None]:
-    """Let this thread, and what it starts meanwhile, run on these cores only."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def told(started: list[float], before: float, after: float, ways: tuple[Way, ...]) -> Result:
-    """The result as a table."""
-    rows = [(way.name, f"{way.most:,.0f}", *way.milliseconds, str(way.steady.failed)) for way in ways]
-    columns = ("way", "requests/s, most", f"p50 at {RATE:g}/s, ms", f"p99 at {RATE:g}/s, ms", "failed")
-    notes = [
-        f"start-up until Envoy routes to it: {min(started):.2f} to {max(started):.2f} s in {len(started)} starts.",
-        f"memory (RSS): {before:.0f} MiB when ready, {after:.0f} MiB after all the load.",
-        f"most: {ways[0].how}; p50, p99: open loop, from the scheduled time, half of the requests on new connections.",
-        "Envoy, the mirror's service and the client share the other cores, which limits what goes through Envoy.",
-    ]
-    figures = {
-        "starts": started,
-        "rss_mib": [before, after],
-        "ways": {way.name: {"most": way.most, **way.steady.__dict__} for way in ways},
-    }
-    return Result(
-        "serving", "one service on one core, flights v1, prediction log on", columns, rows, (), notes, figures
-    )
+def scores_of_v2(answer: Any) -> list[float]:
+    """From an output tensor."""
+    return list(answer["outputs"][0]["data"])

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tidegate.cli.base import DEFAULT_STATE, Json, State, app, group, say
+from tidegate.cli.base import DEFAULT_STATE, Json, ModelFile, State, app, group, say
 
 release = group("Releases: how a challenger gets to production.")
 app.add_typer(release, name="release")
@@ -103,3 +103,33 @@ def release_unquarantine(
     from tidegate.controller import orders
 
     say(orders.unquarantine(state, digest, by, reason), as_json, f"{digest} may be released again")
+
+
+Named = Annotated[
+    list[str] | None, typer.Option("--effect", metavar="METRIC=VALUE", help="True difference; lower is better.")
+]
+Base = Annotated[
+    list[str] | None,
+    typer.Option("--base", metavar="NAME=VALUE", help="Spread of loss, pairs, credit; rate of errors, latency."),
+]
+
+
+@release.command("simulate")
+def release_simulate(
+    model: ModelFile,
+    per_day: Annotated[float, typer.Option("--per-day", help="Requests a day; with sticky arms, clients.")],
+    effect: Named = None,
+    base: Base = None,
+    as_json: Json = False,
+) -> None:
+    """Before a release starts: how many requests and days it takes, and what it can tell."""
+    from tidegate.release import simulate as simulation
+    from tidegate.release.simulate_text import lines, named
+    from tidegate.spec import load_model
+
+    assumed = simulation.Assumed(per_day, named("--effect", effect or ()))
+    assumed = simulation.with_spread(assumed, named("--base", base or ()))
+    found = simulation.simulate(load_model(model).spec.release, assumed)
+    say(found.to_json(), as_json, "\n".join(lines(found)))
+    for warning in () if as_json else found.warnings:
+        typer.echo(f"warning: {warning}", err=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from tidegate.errors import UserError
@@ -28,8 +28,11 @@ _TIMES = "seconds since the epoch (0 to 10^11) or an ISO 8601 time with its zone
 _EPOCH, _LAST = datetime(1970, 1, 1, tzinfo=UTC), 1e11
 Value = float | str | None
 Number = Annotated[float, Meta(ge=-_FLOAT32, le=_FLOAT32)]
+Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""What the online store's keys hold of a whole number."""
 Seconds = Annotated[float, Meta(ge=0, le=_LAST)]
-Moment = Annotated[datetime, Meta(tz=True)]
+Moment = Annotated[datetime, Meta(tz=True, extra_json_schema={"pattern": r"^(19[89]\d|[2-4]\d{3})-"})]
+"""The pattern tells clients of the years that are always taken; `_EPOCH` and `_LAST` are the limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Decoder:
         self._names, self._asked = schema.names, (*fields.keys, *fields.inputs) if fields else ()
         self._categories = [(column, codes) for column, codes in enumerate(schema.codes()) if codes is not None]
         self.type = _request_type(schema, most_rows, fields)
+        self.one_of = ("rows", "keys") if fields else ()
+        """Fields of which a request has exactly one."""
         self._decoder = msgspec.json.Decoder(self.type)
 
     def decode(self, body: bytes) -> Request:
@@ -57,10 +62,10 @@ class Decoder:
             found: Any = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise refusal(str(error), self._names, self._asked) from None
-        if self._asked and (found.rows is None) == (found.keys is None):
-            got = "both" if found.rows else "neither"
+        if self._asked and (found.rows is UNSET) == (found.keys is UNSET):
+            got = "neither" if found.rows is UNSET else "both"
             raise UserError("body", got, "rows (features) or keys (entities), one of the two")
-        if found.rows is None:
+        if found.rows is UNSET:
             entries = (msgspec.structs.astuple(entry) for entry in found.keys)
             return Request([], seconds(found.at), [dict(zip(self._asked, entry, strict=True)) for entry in entries])
         return Request([list(msgspec.structs.astuple(row)) for row in found.rows], seconds(found.at))
@@ -84,10 +89,11 @@ def seconds(at: float | datetime | None) -> float | None:
     return found
 
 
-def refusal(message: str, names: Sequence[str] = (), asked: Sequence[str] = ()) -> UserError:
-    """One line of ours for a message of msgspec's."""
+def refusal(message: str, names: Sequence[str] = (), asked: Sequence[str] = (), root: str = "body") -> UserError:
+    """One line of ours for a message of msgspec's; `root`: the field that was decoded."""
     text, _, path = message.partition(" - at `")
-    where = path.rstrip("`").removeprefix("$").removeprefix(".") or "body"
+    inside = path.rstrip("`").removeprefix("$")
+    where = (inside.removeprefix(".") if root == "body" else f"{root}{inside}") or root
     if found := re.fullmatch(r"Object contains unknown field `(.*)`", text, re.DOTALL):
         known = {"rows": names, "keys": asked}.get(where.partition("[")[0])
         takes = f"one of {', '.join(known)}" if known else "the fields of the contract"
@@ -110,10 +116,10 @@ def _request_type(schema: FeatureSchema, most_rows: int, asked: Fields | None) -
     at = ("at", Seconds | Moment | None, None)
     if asked is None:
         return msgspec.defstruct("PredictRequest", [("rows", rows), at], forbid_unknown_fields=True)
-    required = [(key, kinds.get(key, str | int | None)) for key in asked.keys]
+    required = [(key, kinds.get(key, str | Whole | None)) for key in asked.keys]
     entry = _struct("Entity", [*required, *((name, kinds[name], None) for name in asked.inputs)])
     keys: Any = Annotated[list[entry], some]  # type: ignore[valid-type]
-    fields = [("rows", rows | None, None), ("keys", keys | None, None), at]
+    fields = [("rows", rows | UnsetType, UNSET), ("keys", keys | UnsetType, UNSET), at]
     return msgspec.defstruct("PredictRequest", fields, forbid_unknown_fields=True)
 
 

@@ -50,7 +50,12 @@ def load_model(folder: Path, digest: str | None = None, public_keys: Iterable[by
         verify(folder, expected, keys)
     else:
         check(folder, expected)
-    model = LoadedModel(expected, FeatureSchema.load(folder), _session(folder / "model.onnx"))
+    return load_checked(folder, expected)
+
+
+def load_checked(folder: Path, digest: str) -> LoadedModel:
+    """Load files that were checked, and prove the model; raises PlatformError as `load_model` does."""
+    model = LoadedModel(digest, FeatureSchema.load(folder), _session(folder / "model.onnx"))
     _prove(model, folder / "reference.json")
     return model
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,9 @@ class Heard:
     release: str | None = None
     arm: str | None = None
     propensity: float | None = None
+    weights: str | None = None
+    region: str | None = None
+    returning: bool = False
 
 
 class PredictionLog:
@@ -31,6 +34,8 @@ class PredictionLog:
     def __init__(self, folder: Path, writer: str, version: str, digest: str, retain: bool = True) -> None:
         self._writer = SegmentWriter(folder, writer)
         self._version, self._digest, self._retain = version, digest, retain
+        self.before_mark: Callable[[], None] = lambda: None
+        """Logs what was accepted and is not logged yet."""
 
     @property
     def rows(self) -> int:
@@ -44,23 +49,28 @@ class PredictionLog:
 
     def record(
         self, heard: Heard, at: float, rows: Sequence[list[Value]], scores: Sequence[float] | None, latency_ms: float,
-        found: Found | None = None,
+        found: Found | None = None, endpoint: str | None = None,
     ) -> None:  # fmt: skip
-        """Log each row of an answer; `scores` None: the model failed; `found`: what was looked up by key."""
-        wall = time.time()
-        for index, features in enumerate(rows):
-            score = None if scores is None else scores[index]
-            by_key = (found.keys[index], found.known, found.fallbacks[index]) if found and self._retain else ()
+        """Log each row of an answer; `scores` None: the model failed; `found`: what was looked up by key.
+
+        `endpoint`: as of `tidegate.observations.Prediction`.
+        """
+        wall, failed = time.time(), scores is None
+        nothing: list[None] = [None] * len(rows)
+        kept = found if self._retain else None
+        keys, known, levels = (kept.keys, kept.known, kept.fallbacks) if kept else (nothing, None, nothing)
+        for index, (features, score, key, level) in enumerate(zip(rows, scores or nothing, keys, levels, strict=True)):
             self._writer.append(
                 Prediction(
                     f"{heard.request_id}/{index}", at, wall, self._version, self._digest, heard.arm, heard.propensity,
-                    heard.release, score, scores is None, latency_ms,
-                    features if self._retain else [], *by_key,
+                    heard.release, score, failed, latency_ms, features if self._retain else [], key, known, level,
+                    endpoint, weights=heard.weights, region=heard.region, returning=heard.returning,
                 )
             )  # fmt: skip
 
     def promise(self, now: float) -> None:
-        """Put a mark behind what was logged so far."""
+        """Put a mark behind what was accepted so far."""
+        self.before_mark()
         self._writer.promise(now)
 
     def flush(self) -> None:

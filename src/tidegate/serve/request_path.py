@@ -1,90 +1,99 @@
 """The hot path: an ASGI app that answers by itself and hands everything else on to the one it wraps.
 
-It stands outside BentoML's middleware, which costs ten times what an answer here does. Between taking a request's
-time and logging its rows nothing is awaited, so that a mark in the log never overtakes a row.
+It stands outside BentoML's middleware, which costs ten times what an answer here does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
-from uuid import uuid4
+import traceback
+from collections.abc import Iterator, MutableMapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 
 from tidegate.errors import PlatformError, UserError
 from tidegate.serve.by_key import KeyLookup
-from tidegate.serve.decoder import Decoder, Moment, Seconds, refusal, seconds
+from tidegate.serve.clock import Announced, Announcement, ClockRoute, keep_marking
+from tidegate.serve.http import (
+    TEXT,
+    Answer,
+    App,
+    GoneError,
+    Receive,
+    Route,
+    Scope,
+    Send,
+    TooLargeError,
+    hear,
+    read_body,
+    refuse,
+    text_of,
+)
 from tidegate.serve.loaded import LoadedModel
 from tidegate.serve.metrics import Metrics
-from tidegate.serve.openapi import document
+from tidegate.serve.openapi import PARAMETER, Operation, PredictAnswer, PredictByKeyAnswer, RankAnswer, Well, document
 from tidegate.serve.prediction_log import Heard, PredictionLog
+from tidegate.serve.scoring import Identity, Scored, Scorer
+from tidegate.serve.v2 import InferenceProtocol
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Header = tuple[bytes, bytes]
-
-LARGEST_BODY = 2**20
-"""Bytes of a request; a larger one is answered 413."""
-
-MARK_EVERY = 1.0
-"""Seconds between two marks under the wall clock."""
-
-_JSON: Header = (b"content-type", b"application/json")
-_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+REFUSALS = {400: "Bad input", 405: "Not POST", 413: "Body too large", 500: "The model failed"}
+"""Of whatever scores rows."""
 
 
-class _Announcement(msgspec.Struct, forbid_unknown_fields=True):
-    now: Seconds | Moment
+class _Entry(NamedTuple):
+    """A path's route and the methods that it takes."""
 
-
-class _TooLargeError(Exception):
-    pass
-
-
-class _GoneError(Exception):
-    pass
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who answers, and by which clock. `token` empty: nothing can be changed over HTTP."""
-
-    name: str
-    version: str
-    clock: Literal["wall", "events"] = "wall"
-    token: str = ""
+    path: str
+    takes: tuple[str, ...]
+    route: Route
 
 
 class RequestPath:
-    """Answers /predict, /clock, /livez, /readyz, /metrics and /openapi.json; `inner` answers the rest."""
+    """Answers the paths that were added by `add`; `inner` answers the rest."""
 
     def __init__(
         self, who: Identity, model: LoadedModel, log: PredictionLog, inner: App, lookup: KeyLookup | None = None
     ) -> None:
-        self._who, self._model, self._log, self._inner, self._lookup = who, model, log, inner, lookup
-        self._decoder = Decoder(model.schema, fields=lookup.fields if lookup else None)
-        self._announced: float | None = None
-        label = f"{who.name}@{who.version}"
-        self._head = (b"x-tidegate-model", label.encode()), (b"x-tidegate-digest", model.digest.encode())
-        self._open = b'{"model":' + msgspec.json.encode(label) + b',"rows":[{"score":'
+        self.scorer = Scorer(who, model, log, lookup)
+        self._inner = inner
+        self._head = (b"x-tidegate-model", who.label.encode()), (b"x-tidegate-digest", model.digest.encode())
+        self._open = b'{"model":' + msgspec.json.encode(who.label) + b',"rows":[{"score":'
         self.metrics = Metrics(who.name, who.version, self._counts)
-        self._openapi = document(who.name, who.version, self._decoder.type, lookup is not None)
-        self._routes: dict[str, Callable[[Scope, Receive, Heard], Awaitable[tuple[int, bytes]]]] = {
-            "/predict": self._predict,
-            "/clock": self._clock,
-            "/livez": self._alive,
-            "/readyz": self._alive,
-            "/openapi.json": self._describe,
-        }
+        self._operations: list[Operation] = []
+        self._exact: dict[str, _Entry] = {}
+        self._templates: list[tuple[re.Pattern[str], _Entry]] = []
+        for operation, route in (*self._own(), *InferenceProtocol(self.scorer).routes()):
+            self.add(operation, route)
+
+    def add(self, operation: Operation, route: Route) -> None:
+        """Answer `operation` by `route`; what its path's parameters hold is then in ``scope["path_params"]``."""
+        entry = _Entry(operation.path, ("POST",) if operation.method == "POST" else ("GET", "HEAD"), route)
+        self._operations.append(operation)
+        if PARAMETER.search(operation.path):
+            pattern = re.compile(PARAMETER.sub(r"(?P<\1>[^/]+)", operation.path))
+            self._templates.append((pattern, entry))
+        else:
+            self._exact[operation.path] = entry
+
+    def _own(self) -> Iterator[tuple[Operation, Route]]:
+        asked, one_of = self.scorer.decoder.type, self.scorer.decoder.one_of
+        answered, text = PredictByKeyAnswer if self.scorer.lookup else PredictAnswer, "Scores in the order asked"
+        yield Operation("/predict", "POST", text, answered, asked, REFUSALS, one_of=one_of), self._predict
+        text = "Alternatives with their rank"
+        yield Operation("/rank", "POST", text, RankAnswer, asked, REFUSALS, one_of=one_of), self._rank
+        told = {400: "Bad input", 401: "No token", 405: "Not POST", 409: "Under the wall clock", 413: "Body too large"}
+        clock = Operation("/clock", "POST", "The newest event time", Announced, Announcement, told, token=True)
+        yield clock, ClockRoute(self.scorer)
+        yield Operation("/livez", "GET", "Whether the process lives", Well), self._alive
+        yield Operation("/readyz", "GET", "Whether the model answered its reference rows", Well), self._alive
+        yield Operation("/metrics", "GET", "Prometheus text", "text/plain"), self._measure
+        yield Operation("/openapi.json", "GET", "This document", "application/json"), self._describe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -93,95 +102,78 @@ class RequestPath:
         if scope["type"] != "http":
             return await self._inner(scope, receive, send)
         started = time.perf_counter()
-        path, heard = scope["path"], hear(scope["headers"])
-        if path == "/metrics":
-            return await self._measure(scope, receive, send, heard)
-        route = self._routes.get(path)
-        if route is None:
+        heard = hear(scope["headers"])
+        entry = self._exact.get(scope["path"]) or self._matched(scope)
+        if entry is None:
             return await self._inner(scope, receive, self._stamped(send, heard))
-        extra: tuple[Header, ...] = ()
         try:
-            status, body = await route(scope, receive, heard)
-        except UserError as error:
-            status, body = 400, _error(str(error))
-        except _TooLargeError as error:
-            status, body, extra = 413, _error(str(error)), ((b"connection", b"close"),)
-        except _GoneError:
+            answer = await self._routed(entry, scope, receive, heard)
+        except GoneError:
             return
-        await self._answer(send, status, body, heard, extra)
-        self.metrics.observe(path, status, time.perf_counter() - started)
+        status, body, kind, extra = answer
+        headers = [kind, (b"content-length", b"%d" % len(body)), (b"x-request-id", heard.request_id.encode())]
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, *self._head, *extra]})
+        await send({"type": "http.response.body", "body": body})
+        self.metrics.observe(entry.path, status, time.perf_counter() - started)
 
-    async def _predict(self, scope: Scope, receive: Receive, heard: Heard) -> tuple[int, bytes]:
-        if scope["method"] != "POST":
-            return 405, _error(f"method: got {scope['method']}, takes POST")
-        started = time.perf_counter()
-        request = self._decoder.decode(await read_body(scope, receive))
-        at = self._time(request.at)
-        found = self._lookup.look_up(request.keys, at) if self._lookup and request.keys else None
-        rows = found.rows if found else request.rows
+    async def _routed(self, entry: _Entry, scope: Scope, receive: Receive, heard: Heard) -> Answer:
+        """The route's answer, or the refusal that its error stands for."""
+        if scope["method"] not in entry.takes:
+            takes = ", ".join(entry.takes)
+            return refuse(405, f"method: got {scope['method']}, takes {takes}", (b"allow", takes.encode()))
         try:
-            scores = self._model.score(self._decoder.encode(rows))
+            return await entry.route(scope, receive, heard)
+        except UserError as error:
+            return refuse(400, str(error))
+        except TooLargeError as error:
+            return refuse(413, str(error), (b"connection", b"close"))
         except PlatformError as error:
-            self._log.record(heard, at, rows, None, (time.perf_counter() - started) * 1000, found)
-            return 500, _error(str(error))
-        self._log.record(heard, at, rows, scores, (time.perf_counter() - started) * 1000, found)
-        told = told_by_key(scores, found.fallbacks) if found else map(repr, scores)
-        return 200, self._open + '},{"score":'.join(told).encode() + b"}]}"
+            return refuse(500, str(error))
+        except Exception:  # noqa: BLE001 - a fault of ours must not be a bare text of the server's
+            traceback.print_exc()
+            return refuse(500, "internal error; the service's own log has it")
+
+    def _matched(self, scope: Scope) -> _Entry | None:
+        """The first template that the path fits; a parameter's own slash comes as %2F."""
+        raw = scope.get("raw_path")
+        path = raw.decode("latin-1").partition("?")[0] if raw else scope["path"]
+        for pattern, entry in self._templates:
+            if found := pattern.fullmatch(path):
+                scope["path_params"] = {name: unquote(value) for name, value in found.groupdict().items()}
+                return entry
+        return None
+
+    async def _predict(self, scope: Scope, receive: Receive, heard: Heard) -> Answer:
+        scored = await self.scorer.answer(await read_body(scope, receive), heard)
+        return Answer(200, self._told(map(repr, scored.scores), scored))
+
+    async def _rank(self, scope: Scope, receive: Receive, heard: Heard) -> Answer:
+        scored = await self.scorer.answer(await read_body(scope, receive), heard, "rank")
+        told = (f'{score!r},"rank":{rank}' for score, rank in zip(scored.scores, ranks(scored.scores), strict=True))
+        return Answer(200, self._told(told, scored))
+
+    def _told(self, rows: Iterator[str], scored: Scored) -> bytes:
+        """The answer; of each row what stands behind ``{"score":``."""
+        if scored.found is not None:
+            rows = (row + _level(level) for row, level in zip(rows, scored.found.fallbacks, strict=True))
+        return self._open + '},{"score":'.join(rows).encode() + b"}]}"
 
     def _counts(self) -> tuple[int, int, int]:
-        return self._log.rows, self._log.dropped, self._lookup.reader.failures if self._lookup else 0
+        log, lookup = self.scorer.log, self.scorer.lookup
+        return log.rows, log.dropped, lookup.reader.failures if lookup else 0
 
-    def _time(self, at: float | None) -> float:
-        """The request's own time: wall time, or its `at`, or the last that was announced."""
-        if self._who.clock == "wall":
-            return time.time()
-        if at is None and self._announced is None:
-            raise UserError("at", None, "the request's time: no time was announced yet")
-        return at if at is not None else self._announced  # type: ignore[return-value]
+    async def _alive(self, scope: Scope, receive: Receive, heard: Heard) -> Answer:
+        return Answer(200, b'{"ok":true}')
 
-    async def _clock(self, scope: Scope, receive: Receive, heard: Heard) -> tuple[int, bytes]:
-        if scope["method"] != "POST":
-            return 405, _error(f"method: got {scope['method']}, takes POST")
-        if self._who.clock != "events":
-            return 409, _error("clock: got a time under the wall clock, takes one only with --clock events")
-        if not self._allowed(scope["headers"]):
-            return 401, _error("POST /clock needs the bearer token of the state folder")
-        try:
-            found = msgspec.json.decode(await read_body(scope, receive), type=_Announcement)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise refusal(str(error)) from None
-        now = self._announced = max(seconds(found.now) or 0.0, self._announced or 0.0)
-        self._log.promise(now)
-        rows = self._log.rows
-        await asyncio.get_running_loop().run_in_executor(None, self._log.flush)
-        return 200, msgspec.json.encode({"now": now, "rows": rows})
+    async def _describe(self, scope: Scope, receive: Receive, heard: Heard) -> Answer:
+        return Answer(200, self._document)
 
-    def _allowed(self, headers: Iterable[Header]) -> bool:
-        given = next((value for key, value in headers if key == b"authorization"), b"")
-        return bool(self._who.token) and hmac.compare_digest(given, f"Bearer {self._who.token}".encode())
+    @cached_property
+    def _document(self) -> bytes:
+        return document(self.scorer.who.name, self.scorer.who.version, self._operations)
 
-    async def _alive(self, scope: Scope, receive: Receive, heard: Heard) -> tuple[int, bytes]:
-        return 200, b'{"ok":true}'
-
-    async def _describe(self, scope: Scope, receive: Receive, heard: Heard) -> tuple[int, bytes]:
-        return 200, self._openapi
-
-    async def _measure(self, scope: Scope, receive: Receive, send: Send, heard: Heard) -> None:
-        body = self.metrics.text(await text_of(self._inner, scope)).encode()
-        await self._answer(send, 200, body, heard, kind=(b"content-type", b"text/plain; version=0.0.4; charset=utf-8"))
-
-    async def _answer(
-        self, send: Send, status: int, body: bytes, heard: Heard, extra: tuple[Header, ...] = (), kind: Header = _JSON
-    ) -> None:
-        headers = [
-            kind,
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", heard.request_id.encode()),
-            *self._head,
-            *extra,
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    async def _measure(self, scope: Scope, receive: Receive, heard: Heard) -> Answer:
+        return Answer(200, self.metrics.text(await text_of(self._inner, scope)).encode(), TEXT)
 
     def _stamped(self, send: Send, heard: Heard) -> Send:
         """`send` with our headers on the answer's start."""
@@ -196,11 +188,12 @@ class RequestPath:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the start and the end on; in between write marks, at the end finish the log."""
-        marks = asyncio.create_task(self._mark()) if self._who.clock == "wall" else None
+        log = self.scorer.log
+        marks = asyncio.create_task(keep_marking(log)) if self.scorer.who.clock == "wall" else None
 
         async def ending(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "lifespan.shutdown.complete":
-                self._log.close()
+                log.close()
             await send(message)
 
         try:
@@ -211,75 +204,14 @@ class RequestPath:
                 with contextlib.suppress(asyncio.CancelledError):
                     await marks
 
-    async def _mark(self) -> None:
-        while True:
-            self._log.promise(time.time())
-            await asyncio.sleep(MARK_EVERY)
+
+def ranks(scores: Sequence[float]) -> list[int]:
+    """1 for the lowest score, 2 for the next; of equal ones the first in order comes first."""
+    found = [0] * len(scores)
+    for rank, index in enumerate(sorted(range(len(scores)), key=scores.__getitem__), 1):
+        found[index] = rank
+    return found
 
 
-def told_by_key(scores: Sequence[float], fallbacks: Sequence[str | None]) -> Iterator[str]:
-    """Each row's answer behind ``{"score":``, with the level that stood in."""
-    for score, level in zip(scores, fallbacks, strict=True):
-        yield repr(score) if level is None else f'{score!r},"fallback":{msgspec.json.encode(level).decode()}'
-
-
-def hear(headers: Iterable[Header]) -> Heard:
-    """The request's id and the gateway's three headers; no other ``x-tidegate-*`` header is read."""
-    heard = Heard()
-    for key, value in headers:
-        if key == b"x-request-id":
-            heard.request_id = value.decode() if _REQUEST_ID.fullmatch(value) else ""
-        elif key == b"x-tidegate-arm":
-            heard.arm = value.decode("latin-1")[:64]
-        elif key == b"x-tidegate-release":
-            heard.release = value.decode("latin-1")[:128]
-        elif key == b"x-tidegate-propensity":
-            heard.propensity = _propensity(value)
-    if not heard.request_id:
-        heard.request_id = str(uuid4())
-    return heard
-
-
-def _propensity(value: bytes) -> float | None:
-    try:
-        propensity = float(value)
-    except ValueError:
-        return None
-    return propensity if 0 < propensity <= 1 else None
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int = LARGEST_BODY) -> bytes:
-    """The whole body; raises when it is larger than `limit` bytes or the client went away."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
-        if len(body) > limit:
-            break
-        message = await receive()
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise _GoneError
-    if len(body) > limit:
-        raise _TooLargeError(f"body: got over {limit} bytes, takes at most {limit}")
-    return body
-
-
-async def text_of(app: App, scope: Scope) -> str:
-    """What `app` answers to a GET of the same path, as text; empty unless its status is 200."""
-    parts: list[bytes] = []
-    good = False
-
-    async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        nonlocal good
-        good = good or message.get("status") == 200
-        parts.append(message.get("body", b""))
-
-    await app({**scope, "method": "GET"}, receive, send)
-    return b"".join(parts).decode() if good else ""
-
-
-def _error(text: str) -> bytes:
-    return msgspec.json.encode({"error": text})
+def _level(fallback: str | None) -> str:
+    return "" if fallback is None else f',"fallback":{msgspec.json.encode(fallback).decode()}'

@@ -11,8 +11,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import signal
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +19,15 @@ from typing import Any, Literal
 
 from tidegate.errors import TidegateError, UserError
 from tidegate.serve.by_key import KeyLookup
+from tidegate.serve.explain import ExplainRoute
+from tidegate.serve.http import App, Receive, Scope, Send
 from tidegate.serve.loaded import load_model
+from tidegate.serve.lookup import LookupRoute
 from tidegate.serve.prediction_log import PredictionLog
-from tidegate.serve.request_path import App, Identity, Receive, RequestPath, Scope, Send
+from tidegate.serve.process import add_place, listening_socket, read_token, run
+from tidegate.serve.request_path import RequestPath
+from tidegate.serve.scoring import Identity
 from tidegate.train.model_file import FeatureSchema
-
-KEEP_ALIVE = 75
-"""Seconds that an idle connection is kept: longer than the gateway keeps its own, which never meets a closed one."""
-
-DRAIN_SECONDS = 20
-"""Longest wait for requests in flight after SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,8 @@ class Settings:
     """Name of the Feast project in it."""
     retain: bool = True
     """False: the prediction log keeps no features."""
+    lookup: Path | None = None
+    """The file of precomputed predictions; with it the service also answers /lookup/{key}."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -74,6 +73,7 @@ class Settings:
             clock, Path(token_file) if token_file else None, given.get("writer", ""), given.get("digest") or None,  # type: ignore[arg-type]
             tuple(given.get("public_keys", "").split()), given.get("workload", ""), Path(online) if online else None,
             given.get("project", ""), given.get("retain", "true") != "false",
+            Path(given["lookup"]) if given.get("lookup") else None,
         )  # fmt: skip
 
 
@@ -82,8 +82,12 @@ def wrap(settings: Settings, inner: App) -> RequestPath:
     model = load_model(settings.model_dir, settings.digest, _keys(settings.public_keys))
     writer = settings.writer or f"{settings.version}-{os.getpid()}-{os.urandom(3).hex()}"
     log = PredictionLog(settings.observations, writer, settings.version, model.digest, settings.retain)
-    who = Identity(settings.name, settings.version, settings.clock, _token(settings.token_file))
+    who = Identity(settings.name, settings.version, settings.clock, read_token(settings.token_file))
     app = RequestPath(who, model, log, inner, _lookup(settings, model.schema))
+    explain = ExplainRoute(app.scorer, settings.model_dir)
+    app.add(explain.operation, explain)
+    if settings.lookup:
+        app.add(LookupRoute.operation, LookupRoute(app.scorer, settings.lookup))
     gc.collect()
     gc.freeze()
     return app
@@ -160,15 +164,6 @@ def _keys(texts: Sequence[str]) -> list[bytes]:
         raise UserError("public key", texts, "64 hex digits") from None
 
 
-def _token(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise UserError("--token-file", str(path), f"a readable file ({error.strerror})") from None
-
-
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tidegate.serve.service", description="Serve one model version.")
     parser.add_argument("--model-dir", required=True, type=Path)
@@ -184,47 +179,26 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--online", type=Path, help="Feast's SQLite online store")
     parser.add_argument("--project", default="", help="Feast's project in it")
     parser.add_argument("--no-features", action="store_true", help="keep no features in the prediction log")
-    place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--port", type=int, help="on 127.0.0.1, or on --host")
-    place.add_argument("--fd", type=int, help="a listening socket that was inherited")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--lookup", type=Path, help="file of precomputed predictions, to answer /lookup/{key}")
+    add_place(parser)
     return parser.parse_args(arguments)
-
-
-def _socket(given: argparse.Namespace) -> socket.socket:
-    if given.fd is not None:
-        return socket.socket(fileno=given.fd)
-    try:
-        return socket.create_server((given.host, given.port), backlog=2048)
-    except OSError as error:
-        raise UserError(f"port {given.port}", error.strerror, "a free port") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM; then stop accepting, answer what is in flight, finish the log and return 0."""
-    import uvicorn
-
     given = _arguments(sys.argv[1:] if arguments is None else arguments)
     settings = Settings(
         given.model_dir, given.name, given.version, given.observations, given.clock, given.token_file,
         given.writer, given.digest, tuple(given.public_key), given.workload, given.online, given.project,
-        not given.no_features,
+        not given.no_features, given.lookup,
     )  # fmt: skip
     try:
-        listening = _socket(given)
+        listening = listening_socket(given)
         app = wrap(settings, LazyBento())
     except TidegateError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    # uvicorn raises a caught signal again when it has ended; by then the work is done and the status is 0
-    for caught in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(caught, lambda *_: None)
-    config = uvicorn.Config(
-        app, lifespan="on", access_log=False, log_level="warning", server_header=False, timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
-    return 0
+    return run(app, listening)
 
 
 def __getattr__(name: str) -> Any:

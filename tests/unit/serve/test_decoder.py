@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from tiny_models import SCHEMA
 
 from tidegate.errors import UserError
+from tidegate.features.wire import entity_key
+from tidegate.serve.by_key import Fields
 from tidegate.serve.decoder import Decoder
 from tidegate.train.model_file import FeatureSchema
 
@@ -82,3 +84,34 @@ def test_the_compiled_encoding_equals_the_schemas_own(rows: list[dict]) -> None:
     encoded = DECODER.encode(DECODER.decode(json.dumps({"rows": rows}).encode()).rows)
     np.testing.assert_array_equal(encoded, SCHEMA_OF_TESTS.encode(rows))
     assert encoded.dtype == np.float32
+
+
+BY_KEY = Decoder(SCHEMA_OF_TESTS, fields=Fields(("stop", "carrier"), ("dep hour",)))
+
+
+@given(st.integers(-(2**70), 2**70) | st.sampled_from([-(2**63), 2**63 - 1, 2**63]) | st.text() | st.none())
+def test_a_key_that_is_taken_can_be_looked_up_and_another_is_refused_by_name(key: int | str | None) -> None:
+    body = json.dumps({"keys": [{"stop": key, "carrier": "UA"}]}).encode()
+    if isinstance(key, int) and not -(2**63) <= key < 2**63:
+        with pytest.raises(UserError, match=r"^keys\[0\]\.stop: got"):
+            BY_KEY.decode(body)
+    else:
+        (entry,) = BY_KEY.decode(body).keys or ()
+        assert entry == {"stop": key, "carrier": "UA", "dep hour": None}
+        assert key is None or entity_key(["stop"], [entry["stop"]])
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (b'{"keys":[{"stop":1,"carrier":"UA"}],"rows":[{}]}', "body: got 'both', takes rows"),
+        (b"{}", "body: got 'neither', takes rows"),
+        (b'{"keys":null,"rows":[{}]}', "keys: got 'null', takes array"),
+        (b'{"keys":[{"carrier":"UA"}]}', "keys[0].stop: got None, takes a value; it is required"),
+        (b'{"keys":[{"stop":1.5,"carrier":"UA"}]}', "keys[0].stop: got 'float', takes int | str | null"),
+    ],
+)
+def test_a_request_by_key_is_refused_by_name(body: bytes, line: str) -> None:
+    with pytest.raises(UserError) as error:
+        BY_KEY.decode(body)
+    assert str(error.value).startswith(line)

@@ -14,7 +14,8 @@ from tiny_models import write_model
 
 from tidegate.serve.loaded import load_model
 from tidegate.serve.prediction_log import PredictionLog
-from tidegate.serve.request_path import Identity, RequestPath
+from tidegate.serve.request_path import RequestPath
+from tidegate.serve.scoring import Identity
 from tidegate.train.model_file import folder_name
 
 VALID = b'{"rows":[{"distance":1.5,"carrier":"UA","dep hour":7},{"distance":null}],"at":1370000000.5}'
