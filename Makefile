@@ -8,7 +8,7 @@ RUN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell bash .ci/find-python)
 
-.PHONY: help setup demo test lint bench soak golden clean
+.PHONY: help setup demo test lint bench soak judge-report golden clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,11 +37,16 @@ bench: setup  ## budgets, as figures of one run
 	@$(RUN)/python -m benchmarks
 
 soak: setup  ## what takes longer than the tests may; output goes to docs/results/
-	@$(RUN)/python -m benchmarks three_demos registry gate_rates --write
+	@$(RUN)/python -m benchmarks three_demos registry gate_rates serve_soak --write
+	@DOCUMENT_EXAMPLES=300 $(RUN)/python -m pytest tests/integration/serve/test_document.py
+
+judge-report: setup  ## error rates and speed of the judge; writes docs/results/judge.md
+	@$(RUN)/python -m benchmarks judge_report --write
 
 golden: setup  ## write the generated files again: compiled pipeline, renderers, reference
 	@$(RUN)/python -m pipelines.continuous_training
 	@$(RUN)/python -m pipelines.materialize
+	@$(RUN)/python -m pipelines.batch_prediction
 	@TIDEGATE_GOLDEN=write $(RUN)/python -m pytest tests/golden tests/unit/targets/test_renderers.py
 
 clean:  ## remove what the targets made, the environment too

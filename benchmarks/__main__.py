@@ -10,9 +10,9 @@ import time
 
 from benchmarks.results import Result, machine, say, write
 
-NAMES = ("loop", "join", "serving", "small", "partitions", "stream", "online", "cold_start")
+NAMES = ("loop", "join", "serving", "small", "replica", "partitions", "stream", "online", "cold_start", "batch", "edge")
 """Modules of this package, each with ``run() -> Result``."""
-LONG = ("three_demos", "candidates", "gate_rates", "registry")
+LONG = ("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak")
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""
 
 

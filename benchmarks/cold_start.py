@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.online import MODEL, UNTIL, WORKLOAD, Entities, compared, prepare, quantile
+from benchmarks.replica import NAME, _cores, _plan, _service, pinned
 from benchmarks.results import Budget, Result, say
-from benchmarks.serving import NAME, _cores, _plan, _service, pinned
 
 NEW, GAP, BACKGROUND, POLL, ASKED = 150, 0.25, 40.0, 0.02, 8
 """New aircraft and the seconds between two; events a second beside them; seconds between two questions; known keys."""

@@ -40,7 +40,7 @@ def looks(rows: int, count: int, seed: int = 1) -> list[tuple[float, float]]:
         name="r",
         model=model.name,
         champion=Version("v1", "sha256:a"),
-        challenger=Version("v2", "sha256:b"),
+        challengers=(Version("v2", "sha256:b"),),
         spec=model.spec.release,
         now=0.0,
     )

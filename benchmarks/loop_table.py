@@ -9,7 +9,7 @@ from benchmarks.results import Budget, Result
 from demo.replay import Tally
 from demo.story import ROOT
 from tidegate.journal.views import iso
-from tidegate.release.stages import requests_wanted, weights_of
+from tidegate.release.stages import requests_wanted, steps_of
 from tidegate.spec import load_model
 
 MODEL = ROOT / "k8s/models/flight-delay.yaml"
@@ -81,7 +81,7 @@ def _notes(played: Played) -> list[str]:
 def _wanted() -> int:
     """Requests that the Model file's stages ask for together."""
     stages = load_model(MODEL).spec.release.stages
-    return sum(requests_wanted(stage) * len(weights_of(stage) or (1,)) for stage in stages)
+    return sum(requests_wanted(stage) * steps_of(stage) for stage in stages)
 
 
 def _figures(played: Played) -> dict[str, object]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import open_loop
+from benchmarks.replica import NAME, _cores, _plan, _service, pinned
 from benchmarks.results import ROOT, Budget, Result, say
-from benchmarks.serving import NAME, _cores, _plan, _service, pinned
 from demo.openloop import Results
 from demo.story import command
 from tidegate.journal.store import open_journal

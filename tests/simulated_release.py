@@ -9,7 +9,8 @@ from tidegate.release.fold import EvidenceFold
 from tidegate.release.machine import open_release, step
 from tidegate.release.policy import policy_of
 from tidegate.release.rows import Labels, rows_of
-from tidegate.release.stages import Release, Version, wanted
+from tidegate.release.stages import Release, Version
+from tidegate.release.traffic import wanted
 
 DAY = 86400.0
 OLD, NEW = Version("v1", "sha256:a"), Version("v2", "sha256:b")
@@ -30,7 +31,7 @@ class World:
     def run(self, spec, seed, days=60, crashes=0.0):
         """Until the release ends or `days` are over; `crashes`: chance a look of losing all but the journal."""
         rng, crash = np.random.default_rng(seed), np.random.default_rng(seed + 1)
-        release, fold, log, sent = open_release("r", "m", OLD, NEW, spec, 0.0), EvidenceFold(policy_of(spec)), [], 0
+        release, fold, log, sent = open_release("r", "m", OLD, (NEW,), spec, 0.0), EvidenceFold(policy_of(spec)), [], 0
         effect, look = rng.normal(0, 0.5, days + 2), self.hours * 3600
         for turn in range(int(days * 24 / self.hours)):
             time = turn * look

@@ -19,13 +19,16 @@ SCHEMA = {
 ROW = {"distance": 0.5, "carrier": "UA", "dep hour": 7}
 
 
-def reference_score(row: dict, weights=(0.4, -0.3, 0.05), bias=0.1) -> float:
+WEIGHTS = (0.4, -0.3, 0.05)
+
+
+def reference_score(row: dict, weights=WEIGHTS, bias=0.1) -> float:
     codes = {"AA": 1.0, "UA": 2.0}
     values = [row.get("distance") or 0.0, codes.get(row.get("carrier"), 0.0), row.get("dep hour") or 0.0]
     return float(1 / (1 + np.exp(-(np.dot(values, weights) + bias))))
 
 
-def write_model(store: Path, bias: float = 0.1, log_of_first: bool = False) -> str:
+def write_model(store: Path, bias: float = 0.1, log_of_first: bool = False, weights=WEIGHTS) -> str:
     """Write one model version under `store`/<hex>; returns its digest. `log_of_first`: NaN scores for distance < 0."""
     from onnx import TensorProto, helper
 
@@ -54,7 +57,7 @@ def write_model(store: Path, bias: float = 0.1, log_of_first: bool = False) -> s
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])],
         [
             helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
-            helper.make_tensor("weights", TensorProto.FLOAT, [3, 1], [0.4, -0.3, 0.05]),
+            helper.make_tensor("weights", TensorProto.FLOAT, [3, 1], list(weights)),
             helper.make_tensor("bias", TensorProto.FLOAT, [1], [bias]),
             helper.make_tensor("first", TensorProto.INT64, [1], [0]),
         ],
@@ -64,15 +67,15 @@ def write_model(store: Path, bias: float = 0.1, log_of_first: bool = False) -> s
     (folder / "model.txt").write_text("tiny\n")
     (folder / "feature_schema.json").write_text(FeatureSchema.parse(json.dumps(SCHEMA)).dump())
     rows = [ROW, {"distance": None, "carrier": None, "dep hour": 3}, {"distance": 2.0, "carrier": "??"}]
-    scores = [reference_score(row, bias=bias) for row in rows]
+    scores = [reference_score(row, weights, bias) for row in rows]
     (folder / "reference.json").write_text(json.dumps({"rows": rows, "scores": scores}))
     digest = write_manifest(folder)
     folder.rename(store / folder_name(digest))
     return digest
 
 
-def write_model_of(store: Path, schema: FeatureSchema) -> str:
-    """Write one model version of any schema under `store`/<hex>, a logistic score of the sum; returns its digest."""
+def write_model_of(store: Path, schema: FeatureSchema, weights=None) -> str:
+    """Write one model version of any schema under `store`/<hex>, logistic in the (weighted) sum; returns its digest."""
     from onnx import TensorProto, helper
 
     folder, width = store / "new", len(schema.features)
@@ -90,7 +93,7 @@ def write_model_of(store: Path, schema: FeatureSchema) -> str:
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])],
         [
             helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
-            helper.make_tensor("weights", TensorProto.FLOAT, [width, 1], [1e-3] * width),
+            helper.make_tensor("weights", TensorProto.FLOAT, [width, 1], weights or [1e-3] * width),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

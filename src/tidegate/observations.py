@@ -37,7 +37,20 @@ MOST_BUFFERED = 200_000
 """Records held while the disk does not take them; more are dropped and counted."""
 
 
-class Prediction(msgspec.Struct, frozen=True, tag="p", tag_field="t"):
+class Shown(msgspec.Struct, frozen=True, array_like=True):
+    """How one item of a mixed list was shown."""
+
+    item: int
+    """Its place in the order asked, from 0."""
+    rank: int
+    """1 is the top; 0 where no model had a list."""
+    credit: str | None
+    """The version that the item is credited to; None: one model alone had a list, so nothing was mixed."""
+    took: tuple[float | None, float | None]
+    """Milliseconds until the champion's and the challenger's list; None: that one failed or came too late."""
+
+
+class Prediction(msgspec.Struct, frozen=True, tag="p", tag_field="t", omit_defaults=True):
     """One answered row. `request_id` is ``ID/0`` for the first row of request ID."""
 
     request_id: str
@@ -67,6 +80,18 @@ class Prediction(msgspec.Struct, frozen=True, tag="p", tag_field="t"):
     """For each feature view, in the workload's order, until when the online store had been fed (seconds)."""
     fallback: str | None = None
     """The coarsest level that stood in for an unseen key; None: every key had its own value."""
+    endpoint: str | None = None
+    """None: a prediction. ``rank`` or ``explain``: the row was one of several alternatives, or asked why; such rows
+    are kept, but are no evidence: many stand for one request, and which of them ever gets a label is up to the score.
+    """
+    shown: Shown | None = None
+    """Of a row that the merge service mixed: an item of a list that a user saw."""
+    weights: str | None = None
+    """``x-tidegate-weights`` as received: every arm's share, where there are more than two."""
+    region: str | None = None
+    """``x-tidegate-region`` as received: whose split drew the arm, where a release goes region by region."""
+    returning: bool = False
+    """A cookie chose the arm: the client was drawn at an earlier request, so this one is no evidence of its own."""
 
 
 class Label(msgspec.Struct, frozen=True, tag="l", tag_field="t"):
@@ -306,6 +331,13 @@ class SegmentReader:
         progress.ended = time >= END
         if not progress.ended:
             progress.mark = max(progress.mark, time)
+
+
+def read_segment(path: Path) -> list[Record]:
+    """The records of one segment, in order; a torn last line and lines that are no record are passed over."""
+    name = parse_segment(path.name)
+    lines = SegmentReader(path.parent)._lines(_Tail(path, *name)) if name else []
+    return [line for line in lines if not isinstance(line, Mark)]
 
 
 def parse_segment(name: str) -> tuple[str, int] | None:

@@ -6,6 +6,7 @@ REASONS: dict[str, str] = {
     # release
     "proved_not_worse": "proved not worse than the champion by more than the margin",
     "proved_worse": "proved worse than the champion",
+    "one_worse": "one of several challengers is proved worse and leaves; the others go on",
     "no_evidence": "no matured evidence yet",
     "too_little_evidence": "the evidence does not decide yet",
     "block_check": "the bound decides, the days do not agree yet",
@@ -37,6 +38,7 @@ GATE_REASONS: dict[str, str] = {
     "not_worse": "proved not worse than the champion on the newest matured rows",
     "first_version": "nothing to compare with; proved better than the base rate",
     "reference_rows": "the exported file does not answer its reference rows as the trained model did",
+    "infrastructure": "the service that loads the files does not answer as the trained model did",
     "gate_too_little": "too few matured rows or days in the gate window",
     "gate_metric": "not proved to be within the margin of the champion",
     "gate_slice": "proved worse than the champion on a slice",

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tidegate.controller.batch_schedule import check_batch
 from tidegate.controller.reconcile import Ended, Ledger, finish_run
+from tidegate.controller.slices import check_slices
 from tidegate.errors import Conflict, UserError
 from tidegate.journal import views
 from tidegate.journal.events import Draft
@@ -22,9 +24,10 @@ from tidegate.orchestrators.base import Orchestrator, RunStatus
 from tidegate.orchestrators.package import parse_package
 from tidegate.reasons import GATE_REASONS
 from tidegate.register.decide import ENDS
-from tidegate.release.stages import check_spec
+from tidegate.release.check import check_spec
 from tidegate.spec import GateSpec, Model, read_yaml
 from tidegate.state import prepare
+from tidegate.steps import read_records
 from tidegate.train.families import family
 from tidegate.train.settings import ParentFacts, RunSettings
 from tidegate.trigger.policy import check_triggers
@@ -33,7 +36,10 @@ from tidegate.workload import load_workload
 
 @dataclass(frozen=True)
 class Result:
-    """What ``tidegate run`` prints. `steps` holds (name, seconds, cached)."""
+    """What ``tidegate run`` prints. `steps` holds (name, seconds, cached).
+
+    `service_seconds`: what asking the real service took of the evaluate step; None where it was not asked anew.
+    """
 
     run: str
     verdict: str
@@ -42,6 +48,7 @@ class Result:
     reason: str
     seconds: float
     steps: tuple[tuple[str, float, bool], ...]
+    service_seconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON document."""
@@ -50,9 +57,14 @@ class Result:
 
     def to_text(self) -> str:
         """The result for the terminal."""
-        lines = [f"  {name:9s} {spent:6.2f} s{'  cached' if cached else ''}" for name, spent, cached in self.steps]
+        lines = [self._line(*step) for step in self.steps]
         version = f" {self.version} ({self.digest[:19]}…)" if self.version else ""
         return "\n".join([f"run {self.run}: {self.verdict}{version}, {self.seconds:.1f} s", *lines, f"  {self.reason}"])
+
+    def _line(self, name: str, spent: float, cached: bool) -> str:
+        asked = name == "evaluate" and self.service_seconds is not None
+        more = "  cached" if cached else f"  {self.service_seconds:.2f} s of it for the service" if asked else ""
+        return f"  {name:9s} {spent:6.2f} s{more}"
 
 
 def with_mode(model: Model, mode: str | None) -> Model:
@@ -76,7 +88,9 @@ def check(model: Model) -> None:
     package = model.spec.pipeline.package
     parse_package(read_yaml(Path(package)), package)
     check_triggers(model.spec.triggers)
+    check_batch(model.spec.batch)
     check_spec(model.spec.release)
+    check_slices(model)
     for name in model.spec.training.families:
         family(name)
 
@@ -174,7 +188,8 @@ def run_once(model: Model, folder: Path, until: str | None, orchestrator: str, q
             show(status)
             time.sleep(0.1)
     _close(model, journal, runner, run.name, moment)
-    return _result(journal, model, status, time.monotonic() - started)
+    asked = _asked(folder, run.name)
+    return replace(_result(journal, model, status, time.monotonic() - started), service_seconds=asked)
 
 
 @dataclass(frozen=True)
@@ -220,6 +235,12 @@ def _result(journal: Journal, model: Model, status: RunStatus, spent: float) -> 
     reason = outcome["gate"]["reason"] if "gate" in outcome else outcome.get("reason", "")
     told = "; ".join(part for part in (GATE_REASONS.get(reason, reason), outcome.get("mode_reason", "")) if part)
     return Result(status.run, verdict, version, digest, told, spent, status.steps)
+
+
+def _asked(folder: Path, run: str) -> float | None:
+    """Seconds that the evaluate step waited for the service; None where its answer was an earlier run's."""
+    record = next((one for one in read_records(folder, run) if one.step == "evaluate" and not one.cached), None)
+    return record.result.get("service_seconds") if record else None
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class TrainingSpec(Strict):
     engine: Literal["local", "dask"] = "local"
     """dask: LightGBM is fitted from scratch on the cluster whose scheduler DASK_SCHEDULER_ADDRESS names."""
     search_trials: int = Field(0, ge=0)
-    """Trials of a stateless run, shared out among its families; 0 compares the families' defaults only."""
+    """Trials of a stateless run, shared out among its families, and of a stateful one; 0 compares defaults only."""
     families: tuple[str, ...] = ()
     """lightgbm, hist_gradient_boosting, logistic_regression, the best one wins; empty takes the workload's own list."""
     retain: bool = True
@@ -313,8 +313,11 @@ class EdgeSpec(Strict):
 
 class BatchSpec(Strict):
     cron: str
+    """Five fields, in UTC, read on the event clock; a time that was missed starts one batch."""
     input: str
+    """Parquet: a file, a folder or a glob, at any place that fsspec reaches; its files are the partitions."""
     output: str
+    """A folder for Parquet files, a file NAME.csv, or a SQLAlchemy URL (SQLite, PostgreSQL) with #TABLE."""
 
 
 class ExplorationSpec(Strict):

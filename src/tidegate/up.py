@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidegate.controller.clock import ClockKind, EventClock, WallClock
 from tidegate.errors import PlatformError, UserError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from tidegate.controller.loop import Controller
+    from tidegate.serve.batch_jobs import LocalBatches
     from tidegate.targets.streams import Streams
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -42,13 +43,14 @@ def serve_until_stopped(
     state = prepare(state)
     with lock(state), _interruptible():
         _log_to(state / "controller.log")
+        from tidegate.register.models import trusted
         from tidegate.targets.local import LocalTarget
 
         control_port = _control_port(state)
-        keys = _trusted(model, state)
+        keys = trusted(model.spec.trust, state)
         target = LocalTarget(
             state, model=model.name, port=port, clock=kind, control_port=control_port, public_keys=keys,
-            services=_service_arguments(model, state),
+            services=(*_service_arguments(model, state), *_lookup_arguments(model, state)),
         )  # fmt: skip
         streams = _streams(model, state, kind, nats)
         try:
@@ -71,13 +73,6 @@ def serve_until_stopped(
             if streams:
                 streams.stop()
             target.stop()
-
-
-def _trusted(model: Model, state: Path) -> Sequence[str]:
-    """The public keys whose signatures services take: those of the Model file, else the state folder's own."""
-    from tidegate.register.models import public_key
-
-    return model.spec.trust.keys if model.spec.trust else (public_key(state).hex(),)
 
 
 def _streams(model: Model, state: Path, kind: ClockKind, nats: str | None) -> Streams | None:
@@ -116,6 +111,13 @@ def _service_arguments(model: Model, state: Path) -> Sequence[str]:
     return ("--workload", name, "--online", str(live.online), "--project", live.project)
 
 
+def _lookup_arguments(model: Model, state: Path) -> Sequence[str]:
+    """Arguments with which services answer what the scheduled batch predicted; none where there is no schedule."""
+    from tidegate.serve.lookup import lookup_file
+
+    return ("--lookup", str(lookup_file(state))) if model.spec.batch else ()
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """SIGTERM interrupts like Ctrl-C, also while things start; both are what they were at the end."""
@@ -136,6 +138,9 @@ def _stop_runs(state: Path, controller: Controller) -> None:
     for run in controller.state.running:
         if run.by == "trigger":
             LocalOrchestrator(state).stop(run.name)
+    batch = controller.state.batch
+    if controller.batches and batch and batch["ok"] is None:
+        controller.batches.stop(batch["run"])  # it goes on where it was at the next start
 
 
 def _ignore_signals() -> None:
@@ -160,14 +165,24 @@ def _compose(model: Model, state: Path, target: object, kind: ClockKind) -> tupl
     from tidegate.console.app import create_app
     from tidegate.controller.feed import Feed
     from tidegate.controller.loop import Controller
+    from tidegate.controller.mirror import AliasMirror
     from tidegate.orchestrators.local import LocalOrchestrator
 
     journal = open_journal(state, create=True)
     events = journal.read(model.name)
     clock = EventClock(max((event.time for event in events), default=0.0)) if kind == "events" else WallClock()
     feed = Feed(state, model)
-    controller = Controller(model, journal, target, LocalOrchestrator(state), clock, feed)  # type: ignore[arg-type]
+    mirror = AliasMirror(state, model.name)
+    doing: Any = (target, LocalOrchestrator(state), clock, feed, mirror, _batches(model, state))
+    controller = Controller(model, journal, *doing)
     return controller, create_app(controller, clock, feed.take_labels, token(state))
+
+
+def _batches(model: Model, state: Path) -> LocalBatches | None:
+    """What runs the batches of the Model file's schedule; None where it has none."""
+    from tidegate.serve.batch_jobs import LocalBatches
+
+    return LocalBatches(model, state) if model.spec.batch else None
 
 
 async def _serve(app: Starlette, port: int, looping: Future[None], ready: Callable[[], None]) -> None:

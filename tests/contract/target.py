@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tidegate.errors import PlatformError
-from tidegate.release.plan import Backend, Plan
+from tidegate.release.plan import Backend, Plan, Regions
 from tidegate.targets.base import Observed, Target
 
 BROKEN = "v9"
@@ -46,6 +48,17 @@ class TargetContract:
         observed = target.observe()
         assert ready(observed) == {("v1.1", digests["v1.1"]): 1}
         assert (observed.split, observed.release) == ((("v1.1", 1.0),), "")
+
+    def test_cookies_and_regions_are_seen_as_they_were_asked_for(self, target: Target, digests: dict[str, str]) -> None:
+        three = plan(digests, {"v1": 0.5, "v1.1": 0.3, "v2": 0.2}, release="r1")
+        target.apply(replace(three, sticky="tidegate-arm"))
+        observed = target.observe()
+        assert (dict(observed.split), observed.sticky, observed.regions) == (dict(three.split), "tidegate-arm", None)
+        regions = Regions("x-region", (("us", (("v1", 0.5), ("v1.1", 0.5))), ("eu", (("v1", 0.99), ("v1.1", 0.01)))))
+        target.apply(replace(three, split=(("v1", 1.0),), regions=regions))
+        observed = target.observe()
+        assert (observed.split, observed.sticky, observed.regions) == ((("v1", 1.0),), "", regions)
+        assert (observed.release, observed.mirrors, observed.merge) == ("r1", (), ())
 
     def test_the_same_plan_again_changes_nothing(self, target: Target, digests: dict[str, str]) -> None:
         wanted = plan(digests, {"v1": 0.75, "v2": 0.25}, release="r1")

@@ -6,7 +6,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,8 @@ marked **no effect yet** is read and checked, and nothing uses it so far; one ma
 `tidegate up` or `run` starts.
 """
 NO_EFFECT = {
-    "pipeline.image", "serving.replicas.max", "edge", "batch", "exploration", "rollback", "alerts",
+    "pipeline.image", "serving.replicas.max", "exploration", "rollback", "alerts",
     "triggers.schedule.events.release",
-}  # fmt: skip
-REFUSED = {
-    "release.stages.interleave", "release.stages.canary.regions", "release.stages.ab.sticky", "release.judge.metrics",
-    "release.judge.loss.slices",
 }  # fmt: skip
 ALSO = {"pipeline.orchestrator": "`job` and `kubeflow` are **refused yet**."}
 SPELLED = {float: "number", int: "whole number", str: "text", bool: "true or false"}
@@ -88,7 +84,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def mark(path: str) -> str:
-    return "**no effect yet**" if path in NO_EFFECT else "**refused yet**" if path in REFUSED else ""
+    return "**no effect yet**" if path in NO_EFFECT else ""
 
 
 def row(path: str, name: str, field: FieldInfo) -> str:
@@ -133,7 +129,7 @@ def known(kind: type[BaseModel] = spec.ModelSpec, path: str = "") -> Iterator[st
 
 
 def test_every_marked_field_is_one_of_the_schema():
-    assert set(known()) >= NO_EFFECT | REFUSED
+    assert set(known()) >= NO_EFFECT
 
 
 USED = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py") if path.name != "spec.py")
@@ -145,22 +141,3 @@ def test_a_field_marked_without_effect_is_used_nowhere(path):
     *before, last = (re.sub(r"[A-Z]", lambda found: "_" + found[0].lower(), part) for part in path.split("."))
     owner = before[-1] if before else "spec"
     assert not re.search(rf"\b{owner}\.{last}\b", USED), f"{path} is used: take its mark away"
-
-
-@pytest.mark.parametrize(
-    ("path", "change"),
-    [
-        ("stages", [{"shadow": {}}, {"interleave": {}}]),
-        ("stages", [{"canary": {"weights": ["10%"], "regions": {"header": "x", "order": ["us"]}}}]),
-        ("stages", [{"ab": {"arms": {"champion": "50%", "b": "50%"}, "sticky": {"cookie": "c"}}}]),
-        ("judge", {"metrics": [{"name": "clicks", "margin": 0.1, "bound": 1}]}),
-        ("judge", {"loss": {"slices": ["origin"]}}),
-    ],
-)
-def test_a_field_marked_refused_is_refused(path, change):
-    from tidegate.errors import UserError
-    from tidegate.release.stages import check_spec
-
-    document: Mapping[str, Any] = {"stages": [{"shadow": {}}], path: change}
-    with pytest.raises(UserError, match="as yet"):
-        check_spec(spec.ReleaseSpec.model_validate(document))

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.release.confidence import State
-from tidegate.release.evidence import fold_difference
 from tidegate.release.fold import EvidenceFold
 from tidegate.release.policy import JudgePolicy, Metric
 from tidegate.release.rows import Labels, Rows, rows_of, take
+from tidegate.release.sums import fold_difference
 
 POLICY = JudgePolicy(
     alpha=0.05,

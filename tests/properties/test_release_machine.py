@@ -11,15 +11,20 @@ from tidegate.release import actions, commands
 from tidegate.release.confidence import State
 from tidegate.release.evidence import Counts, Evidence, Stats
 from tidegate.release.machine import command, open_release, step, step_from_json
-from tidegate.release.stages import ENDED, STATES, Release, wanted
+from tidegate.release.stages import ENDED, STATES, Release, Version, challengers_of
+from tidegate.release.traffic import wanted
 from tidegate.spec import ReleaseSpec
 
 DAY = 86400.0
+OTHER = Version("v3", "sha256:c")
 STAGE = st.sampled_from(
     [
         {"shadow": {"requests": 50}},
         {"canary": {"weights": ["1%", "50%"], "requests": 50}},
         {"ab": {"arms": {"champion": "50%", "x": "50%"}, "requests": 50}},
+        {"ab": {"arms": {"champion": "50%", "x": "30%", "y": "20%"}, "requests": 50, "sticky": {"cookie": "c"}}},
+        {"canary": {"weights": ["1%", "50%"], "requests": 50, "regions": {"header": "r", "order": ["us", "eu"]}}},
+        {"interleave": {"sessions": 50}},
         {"approval": {}},
     ]
 )
@@ -28,7 +33,7 @@ STAGE = st.sampled_from(
 @st.composite
 def specs(draw):
     stages = draw(st.lists(STAGE, min_size=1, max_size=4))
-    if all("approval" in stage for stage in stages):
+    if all("approval" in stage or "interleave" in stage for stage in stages):
         stages.append({"shadow": {"requests": 50}})
     block = draw(st.sampled_from([None, "1d"]))
     return ReleaseSpec.model_validate({"stages": stages, "block": block, "minDuration": "2d", "deadline": "20d"})
@@ -43,7 +48,7 @@ def states_of_checks(draw):
 
 @st.composite
 def stats(draw):
-    checks = ("loss", "errors", "sample_ratio", "sample_ratio_labels")
+    checks = ("loss", "errors", "credit", "sample_ratio", "sample_ratio_labels")
     found = {name: draw(states_of_checks()) for name in draw(st.sets(st.sampled_from(checks)))}
     days = draw(st.integers(0, 9))
     blocks = {"loss": {d: (10, draw(st.sampled_from([-0.1, 0.0, 0.1])), 2.5) for d in range(days)}}
@@ -52,16 +57,22 @@ def stats(draw):
     return Stats(found, blocks, counts)
 
 
-EVIDENCE = st.builds(
-    lambda places: Evidence(1.0, places),
-    st.dictionaries(st.sampled_from(["shadow", "split", "watch"]), stats()),
-)
+PLACES = ["shadow", "split", "watch", "interleave", "split:us", "split:eu"]
+PLACES += [f"{place}@{version}" for place in ("shadow", "split", "watch", "interleave") for version in ("v2", "v3")]
+EVIDENCE = st.builds(lambda places: Evidence(1.0, places), st.dictionaries(st.sampled_from(PLACES), stats()))
+
+
+def opened(spec):
+    """With as many challengers as the spec takes."""
+    return open_release("r", "m", OLD, (NEW, OTHER)[: challengers_of(spec)], spec, 0.0)
+
+
 NAMES = st.sampled_from(["", "Ada"])
 COMMANDS = st.one_of(
     st.builds(commands.Pause),
     st.builds(commands.Resume),
     st.builds(commands.EndWatch),
-    st.builds(commands.ChallengerFailed, st.just("crashed")),
+    st.builds(commands.ChallengerFailed, st.just("crashed"), st.sampled_from(["", "v2", "v3", "v9"])),
     *(st.builds(kind, NAMES, NAMES) for kind in (commands.Approve, commands.Abort, commands.Rollback)),
 )
 EVENTS = st.lists(st.one_of(st.tuples(EVIDENCE, st.floats(0, 3 * DAY)), COMMANDS), max_size=12)
@@ -71,7 +82,9 @@ def known(release):
     """A known state, whose traffic sums to 1 and never reaches a digest that was given up."""
     assert release.state in STATES
     plan = wanted(release)  # a Plan checks its own weights
-    assert abs(sum(weight for _, weight in plan.split) - 1) < 1e-9
+    for split in plan.splits:
+        assert abs(sum(weight for _, weight in split) - 1) < 1e-9
+    assert not {backend.version for backend in plan.backends} & set(release.left)
     if release.state in ("aborted", "expired", "rolled_back"):
         assert plan.split == ((OLD.name, 1.0),)
         assert [backend.digest for backend in plan.backends] == [OLD.digest]
@@ -81,16 +94,17 @@ def known(release):
 @settings(max_examples=150, deadline=None)
 @given(specs(), EVENTS)
 def test_any_run_of_events_stays_in_known_states_and_promotes_only_for_cause(spec, events):
-    release, now = open_release("r", "m", OLD, NEW, spec, 0.0), 0.0
+    release, now = opened(spec), 0.0
     for event in events:
         before = release
         if isinstance(event, tuple):
             now += event[1]
             release, done, judgement = step(release, event[0], now)
             assert step(before, event[0], now) == (release, done, judgement), "deterministic"
-            promoted = any(isinstance(action, actions.Promote) for action in done)
-            assert promoted == (before.open and release.state == "watch")
+            promoted = [action for action in done if isinstance(action, actions.Promote)]
+            assert len(promoted) == (before.open and release.state == "watch")
             assert not promoted or judgement.verdict == "promote"
+            assert all(action.version in [version.name for version in before.active] for action in promoted)
             assert (judgement.verdict == "abort") == any(isinstance(a, actions.Abort | actions.Rollback) for a in done)
         else:
             release, done = command(release, event, now)
@@ -107,7 +121,7 @@ def test_any_run_of_events_stays_in_known_states_and_promotes_only_for_cause(spe
 @settings(max_examples=100, deadline=None)
 @given(specs(), EVIDENCE, st.sampled_from(STATES), st.integers(0, 4), st.integers(0, 3), st.floats(0, 30 * DAY))
 def test_from_any_state_at_all(spec, evidence, state, stage, weight, now):
-    release = open_release("r", "m", OLD, NEW, spec, 0.0)
+    release = opened(spec)
     release = replace(release, state=state, stage=min(stage, len(spec.stages) - 1), step=weight)
     after, done, _ = step(release, evidence, now)
     assert after.state in STATES
@@ -118,7 +132,7 @@ def test_from_any_state_at_all(spec, evidence, state, stage, weight, now):
 @settings(max_examples=100, deadline=None)
 @given(specs(), EVIDENCE, st.floats(0, 30 * DAY))
 def test_json_decides_what_the_values_decide(spec, evidence, now):
-    release = open_release("r", "m", OLD, NEW, spec, 0.0)
+    release = opened(spec)
     found = step_from_json(json.loads(json.dumps(release.to_json())), json.loads(json.dumps(evidence.to_json())), now)
     after, done, judgement = step(release, evidence, now)
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(
@@ -129,7 +143,7 @@ def test_json_decides_what_the_values_decide(spec, evidence, now):
 @settings(max_examples=60, deadline=None)
 @given(specs(), st.floats(0, 60 * DAY))
 def test_without_evidence_nothing_is_ever_promoted(spec, now):
-    release, done, _ = step(open_release("r", "m", OLD, NEW, spec, 0.0), Evidence(), now)
+    release, done, _ = step(opened(spec), Evidence(), now)
     assert not any(isinstance(action, actions.Promote) for action in done)
     assert (release.state == "expired") == (now >= 20 * DAY)
 

@@ -43,10 +43,17 @@ def test_results_and_reports_keep_counts_and_no_examples():
     result = {"rows": 3, "verdict": "passed", "reason": "tailnum 'N1'", "features": ["a"], "ok": True}
     assert scratch.without_rows(result) == {"rows": 3, "verdict": "passed", "ok": True}
     violation = {"table": "t", "check": "range", "column": "x", "rows": 2, "examples": ["N1"]}
-    report = {"ok": False, "rows": 9, "violations": [violation], "reasons": ["N1"], "guards": {"t": "N1"}}
+    report = {
+        "ok": False,
+        "rows": 9,
+        "violations": [violation],
+        "reasons": ["N1"],
+        "guards": {"t": "N1", "u": "not assessed: no last good version"},
+    }
     kept = scratch.report_without_rows(report)
     assert kept == {
         "ok": False, "rows": 9, "violations": [{"table": "t", "check": "range", "column": "x", "rows": 2}],
+        "guards": {"u": "not assessed: no last good version"},
     }  # fmt: skip
 
 

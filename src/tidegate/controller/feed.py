@@ -14,19 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.controller.evidence import Look, ReleaseEvidence
+from tidegate.controller.slices import SliceValues
 from tidegate.journal.fold import Served
 from tidegate.monitor.join import LabelJoin
-from tidegate.monitor.labels import LabelIntake
+from tidegate.monitor.labels import BRIER, LabelIntake
 from tidegate.monitor.performance import Performance
-from tidegate.monitor.rows import OBSERVED, Row
+from tidegate.monitor.rows import OBSERVED, Row, row_id
 from tidegate.observations import Label, Prediction, SegmentReader
-from tidegate.spec import Model
+from tidegate.release.sessions import CLICK
+from tidegate.spec import Model, ReleaseSpec
 from tidegate.train.model_file import folder_name
 
 DAY = 86400.0
 REFERENCE = 35 * DAY
 """How long a version's own rows, from its first one on, are what later ones are compared with: it never saw them."""
 Json = Mapping[str, Any]
+
+
+def bounds_of(spec: ReleaseSpec) -> dict[str | None, tuple[float, float]]:
+    """The range of a label's value by metric; None is the label of the loss itself."""
+    bounds = dict(BRIER)
+    bounds.update({metric.name: (0.0, metric.bound) for metric in spec.judge.metrics})
+    if any(stage.interleave for stage in spec.stages):
+        bounds[CLICK] = (0.0, 1.0)
+    return bounds
 
 
 class VersionRows:
@@ -64,10 +75,12 @@ class Feed:
         self._predictions, self._labels = SegmentReader(store / "predictions"), SegmentReader(store / "labels")
         self._seen_of: dict[str, VersionRows] = defaultdict(VersionRows)
         self._join = LabelJoin(model.spec.release.label_deadline.total_seconds())
-        self._intake = LabelIntake(store / "labels", self._known)
+        self._intake = LabelIntake(store / "labels", self._known, bounds_of(model.spec.release))
         self._performance = Performance()
+        self._values = SliceValues(folder, model.spec.workload)
         self._release: ReleaseEvidence | None = None
         self._rows_of: dict[str, list[Prediction]] = defaultdict(list)
+        self._shown: set[str] = set()
         self._new_labels: list[Label] = []
         self._lock = threading.Lock()
 
@@ -77,19 +90,25 @@ class Feed:
 
     def _known(self, request_id: str) -> bool:
         # a label may come before the log was read the next time
-        if not self._join.known(request_id):
+        if not self._is_known(request_id):
             self.read()
-        return self._join.known(request_id)
+        return self._is_known(request_id)
+
+    def _is_known(self, request_id: str) -> bool:
+        """Whether the log has this row, or an item of a mixed list by this id."""
+        return self._join.known(request_id) or row_id(request_id) in self._shown
 
     def read(self) -> None:
         """Take in what was appended since the last time."""
         with self._lock:
-            predictions = [r for r in self._predictions.read() if isinstance(r, Prediction)]
+            rows = [r for r in self._predictions.read() if isinstance(r, Prediction)]
+            predictions, shown = [r for r in rows if r.endpoint is None], [r for r in rows if r.shown]
+            self._shown.update(row.request_id for row in shown)
             labels = [r for r in self._labels.read() if isinstance(r, Label)]
             self._join.add_predictions(predictions)
             self._join.add_labels(labels)
             self._new_labels += labels
-            for prediction in predictions:
+            for prediction in (*predictions, *shown):
                 if prediction.release:
                     self._rows_of[prediction.release].append(prediction)
 
@@ -102,7 +121,7 @@ class Feed:
         self._take(self._join.rows(now).matured)
         if release is None or not looks:
             return
-        self._release, labels = ReleaseEvidence(release), deque(self._new_labels)
+        self._release, labels = ReleaseEvidence(release, self._values), deque(self._new_labels)
         self._release.add(self._rows_of.pop(release["name"], []), ())
         for _ in self._release.again(labels, looks):
             pass
@@ -127,13 +146,14 @@ class Feed:
     def _evidence(self, now: float, release: Json | None) -> Json | None:
         if release is None:
             self._release, self._new_labels = None, []
+            self._shown.clear()
             return None
         if self._release is None or self._release.name != release["name"]:
-            self._release = ReleaseEvidence(release)
+            self._release = ReleaseEvidence(release, self._values)
         self._release.add(self._rows_of.pop(release["name"], []), self._new_labels)
         # a label may come before its row is on disk
         recent = now - self._spec.release.label_deadline.total_seconds()
-        self._new_labels = [x for x in self._new_labels if x.time > recent and not self._join.known(x.request_id)]
+        self._new_labels = [x for x in self._new_labels if x.time > recent and not self._is_known(x.request_id)]
         return self._release.at(now)
 
     def _metric(self, now: float, champion: Served) -> list[Json]:

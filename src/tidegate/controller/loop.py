@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from tidegate import runs
 from tidegate.controller.clock import Clock
 from tidegate.controller.evidence import looks_of
 from tidegate.controller.feed import DAY, Feed
+from tidegate.controller.mirror import Mirror
 from tidegate.controller.reconcile import Ended, Ledger, Seen, command, reconcile, wanted_plan
 from tidegate.errors import Conflict, NotReady, PlatformError
 from tidegate.journal import views
@@ -23,7 +25,7 @@ from tidegate.journal.events import Draft, canonical
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import Journal, verify
 from tidegate.orchestrators.base import Orchestrator
-from tidegate.release.plan import Plan
+from tidegate.release.plan import Plan, Regions, Split
 from tidegate.release.stages import ENDED
 from tidegate.spec import Model
 from tidegate.targets.base import Observed, Target
@@ -45,14 +47,27 @@ class MarkedTarget(Target, Protocol):
         """The time up to which every running service has written its rows."""
 
 
+class Batches(Protocol):
+    """Runs scheduled batches; see `tidegate.serve.batch_jobs.LocalBatches`."""
+
+    def end(self, started: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """How a batch that was written down as started ended, None while it is at work; starts it where it is not."""
+
+    def stop(self, run: str) -> None:
+        """End its process; the next `end` starts it again."""
+
+
 class Controller:
     """One model's loop. `turn` does whatever is due; `run` turns until stopped."""
 
     def __init__(
-        self, model: Model, journal: Journal, target: MarkedTarget, orchestrator: Orchestrator, clock: Clock, feed: Feed
-    ) -> None:
+        self, model: Model, journal: Journal, target: MarkedTarget, orchestrator: Orchestrator, clock: Clock,
+        feed: Feed, mirror: Mirror | None = None,
+        batches: Batches | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.journal, self.target, self.orchestrator = model, journal, target, orchestrator
-        self.clock, self.feed, self.folder = clock, feed, feed.folder
+        self.clock, self.feed, self.folder, self.mirror = clock, feed, feed.folder, mirror
+        self.batches = batches
         events = journal.read(model.name)
         verify(events)
         self.state = fold(events, ModelState(model=model.name))
@@ -70,11 +85,13 @@ class Controller:
     def busy(self) -> list[str]:
         """Runs in flight and start-ups: what a replay may stand still for."""
         working = [f"run {run.name}" for run in self.state.running if not run.settled]
+        working += [f"batch {batch['run']}" for batch in self._at_work()]
         return [*working, self._applying] if self._applying else working
 
     def status(self) -> Mapping[str, Any]:
         """The state as JSON."""
-        return {**views.describe(self.state), "busy": self.busy(), "now": views.iso(self.clock.now())}
+        shown = {"mlflow": self.mirror.status()} if self.mirror else {}
+        return {**views.describe(self.state), "busy": self.busy(), "now": views.iso(self.clock.now()), **shown}
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -91,6 +108,9 @@ class Controller:
         except BaseException:
             logger.exception("the loop ended")
             raise
+        finally:
+            if self.mirror:
+                self.mirror.stop()
 
     def stop(self) -> None:
         """End `run` after the turn at hand."""
@@ -102,6 +122,8 @@ class Controller:
         What happens between two looks happened, under the event clock, at the last one, and under the wall clock now.
         """
         self._catch_up()
+        if self.mirror:
+            self.mirror.follow(self.state)
         watermark = min(self.clock.now(), self.target.mark(self.clock.now()))
         self.feed.read()
         if self.clock.kind == "events":
@@ -114,8 +136,14 @@ class Controller:
             self._between(max(watermark, self.state.time))
 
     def _between(self, now: float) -> None:
-        self._decide(Seen(now, ended=self._ended()))
+        batch = next((end for started in self._at_work() if (end := self.batches.end(started))), None)  # type: ignore[union-attr]
+        self._decide(Seen(now, ended=self._ended(), batch=batch))
         self._make_it_so()
+
+    def _at_work(self) -> list[Mapping[str, Any]]:
+        """The scheduled batch that has not ended, where this controller can run one."""
+        batch = self.state.batch
+        return [batch] if self.batches and batch and batch["ok"] is None else []
 
     def _moments(self, watermark: float) -> list[float]:
         """The moments of event time to look at, up to `watermark`, oldest first.
@@ -196,7 +224,7 @@ class Controller:
         except NotReady as error:
             if not challenges(self.state, error.version):
                 raise
-            self._challenger_failed(str(error))
+            self._challenger_failed(error.version, str(error))
             return
         finally:
             self._applying = ""
@@ -205,11 +233,12 @@ class Controller:
     def _note_traffic(self, observed: Observed) -> None:
         self._append([Draft("serve.traffic", max(self.looked, self.state.time), traffic_of(observed))])
 
-    def _challenger_failed(self, error: str) -> None:
+    def _challenger_failed(self, version: str, error: str) -> None:
         """A challenger that does not start has its verdict; a champion that does not is our trouble."""
         logger.error("plan not applied: %s", error)
         ledger = Ledger(self.state, self.model.name)
-        command(ledger, {"command": "challenger_failed", "reason": error}, max(self.looked, self.state.time))
+        told = {"command": "challenger_failed", "reason": error, "version": version}
+        command(ledger, told, max(self.looked, self.state.time))
         self._append(ledger.drafts)
 
 
@@ -222,8 +251,10 @@ def challenges(state: ModelState, version: str) -> bool:
 
 
 def traffic_of(observed: Observed) -> dict[str, Any]:
-    """How traffic goes, as the data of a serve.traffic event."""
-    return {"release": observed.release, "split": observed.split, "mirrors": observed.mirrors}
+    """How traffic goes, as the data of a serve.traffic event; what only some releases have stands where there is."""
+    more = {"sticky": observed.sticky, "merge": observed.merge, "regions": observed.regions}
+    told = {name: asdict(value) if isinstance(value, Regions) else value for name, value in more.items() if value}
+    return {"release": observed.release, "split": observed.split, "mirrors": observed.mirrors, **told}
 
 
 def matches(plan: Plan, observed: Observed) -> bool:
@@ -231,11 +262,14 @@ def matches(plan: Plan, observed: Observed) -> bool:
     ready = {running.version: running.ready for running in observed.running}
     enough = all(ready.get(backend.version, 0) >= backend.replicas for backend in plan.backends)
     extra = set(ready) - {backend.version for backend in plan.backends}
-    same = {v: round(w, 6) for v, w in plan.split} == {v: round(w, 6) for v, w in observed.split}
-    return (
-        enough
-        and not extra
-        and same
-        and set(plan.mirrors) == set(observed.mirrors)
-        and plan.release == observed.release
-    )
+    return enough and not extra and _traffic(plan) == _traffic(observed)
+
+
+def _traffic(of: Plan | Observed) -> tuple[Any, ...]:
+    """What must be equal: splits as sets of rounded weights, mirrors as a set, the rest as it is."""
+    regions = of.regions and (of.regions.header, [(name, _rounded(split)) for name, split in of.regions.splits])
+    return _rounded(of.split), set(of.mirrors), of.release, of.sticky, of.merge, regions
+
+
+def _rounded(split: Split) -> dict[str, float]:
+    return {version: round(weight, 6) for version, weight in split}

@@ -5,9 +5,11 @@ Rules, in this order, at one moment of event time:
 1. A Model file that changed is written down first.
 2. Runs that ended are told to the trigger policy.
 3. Without a champion the newest candidate serves at once. Otherwise, when no release is open, the newest waiting
-   candidate is released and older ones end superseded. A release in its watch counts as ended.
+   candidate is released (several, where the release's ab stage has arms for them) and older ones end superseded. A
+   release in its watch counts as ended.
 4. The open release takes one step on its evidence.
-5. The trigger policy sees whether a release is open, its watch included (a run would be trained on from a champion
+5. A scheduled batch that ended is written down, and one that is due starts.
+6. The trigger policy sees whether a release is open, its watch included (a run would be trained on from a champion
    that may still be rolled back), then every other event of the moment.
 
 What must then be true on the target and the orchestrator follows from the state alone (`wanted_plan`, `Run.arguments`).
@@ -19,13 +21,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidegate.controller import batch_schedule
 from tidegate.journal.events import GENESIS, Draft, seal
 from tidegate.journal.fold import ModelState, apply
 from tidegate.release import commands, machine
 from tidegate.release.actions import action_to_json
 from tidegate.release.evidence import Evidence
 from tidegate.release.plan import Backend, Plan
-from tidegate.release.stages import ENDED, Release, Version, wanted
+from tidegate.release.stages import ENDED, Release, Version, challengers_of
+from tidegate.release.traffic import wanted
 from tidegate.spec import Model, ModelSpec
 from tidegate.trigger import policy
 from tidegate.trigger.events import event_of
@@ -52,6 +56,8 @@ class Seen:
     evidence: Json | None = None
     events: Sequence[Json] = ()
     ended: Sequence[Ended] = field(default=())
+    batch: Json | None = None
+    """How the batch at work ended: ``{"result"}`` or ``{"error"}``; None: it goes on, or there is none."""
 
 
 class Ledger:
@@ -81,8 +87,18 @@ def reconcile(model: Model, state: ModelState, seen: Seen) -> list[Draft]:
     if seen.evidence is not None and _is_open(ledger.state) and _release_name(ledger.state) == looked_at:
         _step_release(ledger, seen.evidence, seen.now)
         _place_candidates(ledger, model, seen.now)
+    _batch(ledger, model, seen)
     _tell_policy(ledger, model.spec, seen)
     return ledger.drafts
+
+
+def _batch(ledger: Ledger, model: Model, seen: Seen) -> None:
+    at_work = ledger.state.batch
+    if seen.batch is not None and at_work is not None and at_work["ok"] is None:
+        ended = {"run": at_work["run"], "ok": "result" in seen.batch, **seen.batch}
+        ledger.write("serve.batch_finished", seen.now, ended)
+    if started := batch_schedule.due(model, ledger.state, seen.now):
+        ledger.write("serve.batch_started", seen.now, started)
 
 
 def _note_model(ledger: Ledger, model: Model, now: float) -> None:
@@ -149,7 +165,8 @@ def _place_candidates(ledger: Ledger, model: Model, now: float) -> None:
     if not ledger.state.waiting or _gathers(ledger.state):
         return
     newest = ledger.state.waiting[-1]
-    for digest in dict.fromkeys(d for d in ledger.state.waiting if d != newest):
+    taken = _taken(ledger.state, model)
+    for digest in dict.fromkeys(d for d in ledger.state.waiting if d not in taken):
         ledger.write("release.superseded", now, {"digest": digest, "reason": "superseded", "by": newest})
     version = ledger.state.versions[newest]["version"]
     if ledger.state.champion is None:
@@ -157,7 +174,13 @@ def _place_candidates(ledger: Ledger, model: Model, now: float) -> None:
         return
     if _is_open(ledger.state):
         command(ledger, {"command": "end_watch"}, now)
-    ledger.write("release.opened", now, opening(ledger.state, model, newest, now))
+    ledger.write("release.opened", now, opening(ledger.state, model, taken, now))
+
+
+def _taken(state: ModelState, model: Model) -> list[str]:
+    """Waiting candidates that the next release takes, newest first: as many as it has arms for."""
+    several = challengers_of(model.spec.release) if state.champion is not None else 1
+    return list(dict.fromkeys(reversed(state.waiting)))[:several]
 
 
 def placed(model: Model, state: ModelState, now: float) -> Draft | None:
@@ -167,17 +190,17 @@ def placed(model: Model, state: ModelState, now: float) -> Draft | None:
     return ledger.drafts[0] if ledger.drafts else None
 
 
-def opening(state: ModelState, model: Model, digest: str, now: float) -> Json:
+def opening(state: ModelState, model: Model, digests: Sequence[str], now: float) -> Json:
     """The data of a release.opened event: the release as it starts, and what it was made from."""
     assert state.champion is not None  # noqa: S101 - the caller looked
     champion = Version(state.champion.version, state.champion.digest)
-    challenger = Version(state.versions[digest]["version"], digest)
+    challengers = tuple(Version(state.versions[digest]["version"], digest) for digest in digests)
     name = f"{model.name}-r{state.opened + 1}"
     release = machine.open_release(
         name=name,
         model=model.name,
         champion=champion,
-        challenger=challenger,
+        challengers=challengers,
         spec=model.spec.release,
         now=now,
         carried=state.carried,
@@ -198,6 +221,7 @@ _KINDS = {
     "Rollback": "release.rolled_back",
     "End": "release.ended",
     "EnterStage": "release.stage",
+    "Drop": "release.stage",
     "Latch": "release.stage",
 }
 

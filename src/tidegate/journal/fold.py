@@ -62,6 +62,10 @@ class ModelState:
     runs: Mapping[str, Run] = field(default_factory=dict)
     trigger: Json | None = None
     traffic: Json | None = None
+    batch: Json | None = None
+    """The newest scheduled batch: the data of its start, its `time`, and `ok`, null while it is at work."""
+    batch_since: float = 0.0
+    """When the Model file got the schedule that it has: only later times of it count."""
 
     @property
     def running(self) -> tuple[Run, ...]:
@@ -85,7 +89,10 @@ def apply(state: ModelState, event: Event) -> ModelState:
 
 
 def _model(state: ModelState, event: Event) -> ModelState:
-    return replace(state, spec=event.data["spec"])
+    spec = event.data["spec"]
+    if spec.get("batch") != (state.spec or {}).get("batch"):
+        state = replace(state, batch_since=event.time)
+    return replace(state, spec=spec)
 
 
 def _candidate(state: ModelState, event: Event) -> ModelState:
@@ -131,7 +138,7 @@ def _act(state: ModelState, action: Json, event: Event) -> ModelState:
     if kind == "Rollback":
         old = release["champion"]
         state = _crown(state, old["name"], old["digest"], event.time)
-    if kind in ("Rollback", "Abort"):
+    if kind in ("Rollback", "Abort", "Drop"):
         return replace(state, quarantined={**state.quarantined, action["digest"]: action["reason"]})
     return state
 
@@ -181,9 +188,19 @@ def _traffic(state: ModelState, event: Event) -> ModelState:
     return replace(state, traffic=event.data)
 
 
+def _batch_started(state: ModelState, event: Event) -> ModelState:
+    return replace(state, batch={**event.data, "time": event.time, "ok": None})
+
+
+def _batch_finished(state: ModelState, event: Event) -> ModelState:
+    return replace(state, batch={**(state.batch or {}), "ok": event.data["ok"]})
+
+
 _CHANGES = {
     "serve.model": _model,
     "serve.traffic": _traffic,
+    "serve.batch_started": _batch_started,
+    "serve.batch_finished": _batch_finished,
     "validate.refused": _settled,
     "evaluate.refused": _settled,
     "register.refused": _settled,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,21 @@ def _check_traffic(state: ModelState, event: Event) -> None:
     shares = {version: round(share, 6) for version, share in data["split"]}
     wanted = plan and [{v: round(share, 6) for v, share in plan.split}, sorted(plan.mirrors), plan.release]
     _same("the traffic", [shares, sorted(data["mirrors"]), data["release"]], wanted)
+    asked = asdict(plan.regions) if plan and plan.regions else None
+    rules = plan and [plan.sticky, plan.merge, _regions(asked)]
+    _same("the rules", [data.get("sticky", ""), data.get("merge", ()), _regions(data.get("regions"))], rules)
+
+
+def _regions(found: Mapping[str, Any] | None) -> object:
+    if not found:
+        return None
+    return found["header"], [(name, {v: round(share, 6) for v, share in split}) for name, split in found["splits"]]
+
+
+def _check_batch(state: ModelState, event: Event) -> None:
+    from tidegate.controller.batch_schedule import due
+
+    _same("the batch", event.data, due(_model(state), state, event.time))
 
 
 def _model(state: ModelState) -> Model:
@@ -165,6 +180,7 @@ _CHECKS: Mapping[str, Callable[[ModelState, Event], None]] = {
     "release.superseded": _check_placed,
     "release.opened": _check_placed,
     "serve.traffic": _check_traffic,
+    "serve.batch_started": _check_batch,
     "register.candidate": _check_gate,
     "evaluate.refused": _check_gate,
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from tidegate.errors import UserError
 from tidegate.journal.events import Event
-from tidegate.journal.fold import ModelState, fold
+from tidegate.journal.fold import Json, ModelState, fold
 from tidegate.journal.store import open_journal, verify
 from tidegate.reasons import GATE_REASONS, REASONS
 from tidegate.register import cost
@@ -63,9 +63,14 @@ def describe(state: ModelState) -> dict[str, Any]:
         "traffic": state.traffic,
         "waiting": [state.versions[digest]["version"] for digest in state.waiting],
         "quarantined": {d: state.quarantined[d] for d in sorted(state.quarantined)},
+        "batch": state.batch and _batch(state.batch),
         "running": [{"run": run.name, "causes": list(run.causes)} for run in state.running],
         "versions": [{"version": data["version"], "digest": digest} for digest, data in state.versions.items()],
     }
+
+
+def _batch(batch: Json) -> dict[str, Any]:
+    return {"run": batch["run"], "version": batch["version"], "at": iso(batch["time"]), "ok": batch["ok"]}
 
 
 def release_summary(release: dict[str, Any] | Any) -> dict[str, Any]:
@@ -133,16 +138,34 @@ def _tell(event: Event) -> str:
     if event.kind in ("trigger.started", "trigger.finished"):
         ended = "" if event.kind == "trigger.started" else (" ok" if data["ok"] else f" failed: {data['error']}")
         return f"{data['run']}{ended} {', '.join(data.get('causes', ()))}"
+    if event.kind == "serve.batch_started":
+        return f"{data['run']} by {data['version']}, due {data['cause']['due']}"
+    if event.kind == "serve.batch_finished":
+        told = f"ok, {data['result']['rows']} rows" if data["ok"] else f"failed: {data['error']}"
+        return f"{data['run']} {told}"
     if event.kind == "serve.traffic":
-        shares = ", ".join(f"{version} {share * 100:g}%" for version, share in data["split"])
-        return shares + (f", mirrored to {', '.join(data['mirrors'])}" if data["mirrors"] else "")
+        return _traffic(data)
     if "judgement" in data:
         return f"{data['release']['name']} {data['release']['state']}: {data['judgement']['sentence']}"
     if event.kind == "release.opened":
         release = data["release"]
-        return f"{release['name']}: {release['challengers'][0]['name']} against {release['champion']['name']}"
+        challengers = ", ".join(challenger["name"] for challenger in release["challengers"])
+        return f"{release['name']}: {challengers} against {release['champion']['name']}"
     if event.kind == "release.command":
         return f"{data['command']['command']} by {data['command'].get('by', '')}: {data['command'].get('reason', '')}"
     reason = data["gate"]["reason"] if "gate" in data else data.get("reason", "")
     known = GATE_REASONS if event.kind.startswith(("register", "evaluate", "validate")) else REASONS
     return ": ".join(part for part in (data.get("version", ""), known.get(reason, reason)) if part)
+
+
+def _traffic(data: Json) -> str:
+    """How traffic goes: the split, those of regions, and what else goes on."""
+    regions = (data.get("regions") or {"splits": ()})["splits"]
+    parts = [_shares(data["split"]), *(f"{region}: {_shares(split)}" for region, split in regions)]
+    told = "; ".join(parts) + (", by cookie" if data.get("sticky") else "")
+    told += f", /rank merged of {', '.join(data['merge'])}" if data.get("merge") else ""
+    return told + (f", mirrored to {', '.join(data['mirrors'])}" if data["mirrors"] else "")
+
+
+def _shares(split: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"{version} {share * 100:g}%" for version, share in split)

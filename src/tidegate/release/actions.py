@@ -36,6 +36,24 @@ class Abort:
 
 
 @dataclass(frozen=True)
+class Drop:
+    """One of several challengers leaves the split, its digest is quarantined; the others go on."""
+
+    version: str
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Supersede:
+    """One of several challengers is out because `by` was the better one; nothing is held against it."""
+
+    version: str
+    digest: str
+    by: str
+
+
+@dataclass(frozen=True)
 class Rollback:
     """The old champion is champion again, with what it carried; the digest is quarantined."""
 
@@ -67,9 +85,9 @@ class Refuse:
     why: str
 
 
-Action = EnterStage | Promote | Abort | Rollback | End | Latch | Refuse
+Action = EnterStage | Promote | Abort | Drop | Supersede | Rollback | End | Latch | Refuse
 _KINDS: Mapping[str, type[Any]] = {
-    kind.__name__: kind for kind in (EnterStage, Promote, Abort, Rollback, End, Latch, Refuse)
+    kind.__name__: kind for kind in (EnterStage, Promote, Abort, Drop, Supersede, Rollback, End, Latch, Refuse)
 }
 
 

@@ -13,12 +13,16 @@ from tidegate.release.stages import Release
 
 @dataclass(frozen=True)
 class Event:
-    """What happened: its name in the table, why (a key of `REASONS`), the sentence, and who."""
+    """What happened: its name in the table, why (a key of `REASONS`), the sentence, and who.
+
+    only: of several challengers those that it speaks of.
+    """
 
     name: str
     reason: str
     sentence: str
     by: str = ""
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,10 @@ class Rollback:
 
 @dataclass(frozen=True)
 class ChallengerFailed:
-    """It does not become ready, or it crashed for good."""
+    """It does not become ready, or it crashed for good. version: which one, where there are several."""
 
     reason: str
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,8 @@ def event_of_command(release: Release, order: Command) -> Event:
             return Event("resume", release.reason, release.sentence, by)
         case EndWatch():
             return Event("end_watch", "watch_ended", REASONS["watch_ended"])
-        case ChallengerFailed(reason=why):
-            return Event("failed", "not_ready", f"{REASONS['not_ready']}: {why}")
+        case ChallengerFailed(reason=why, version=version):
+            return _failed(release, version, f"{REASONS['not_ready']}: {why}")
         case Approve(by=by, reason=why):
             return _by_person("approve" if only_a_person(release) else "approved", by, why)
         case Abort(by=by, reason=why):
@@ -95,10 +100,16 @@ def event_of_command(release: Release, order: Command) -> Event:
             return _by_person("rollback", by, why)
 
 
+def _failed(release: Release, version: str, why: str) -> Event:
+    if len(release.active) > 1 and version in [active.name for active in release.active]:
+        return Event("one_failed", "not_ready", why, only=(version,))
+    return Event("failed", "not_ready", why)
+
+
 def only_a_person(release: Release) -> bool:
-    """Whether nothing but a person's word is left to ask."""
+    """Whether nothing but a person's word is left to ask; where several challengers are left it names none of them."""
     last = release.stage + 1 == len(release.spec.stages)
-    return release.latched or (release.state == "approval" and last)
+    return len(release.active) == 1 and (release.latched or (release.state == "approval" and last))
 
 
 def _by_person(name: str, by: str, why: str) -> Event:

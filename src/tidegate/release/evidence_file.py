@@ -97,8 +97,8 @@ def _need(path: str | Path, frame: Frame, columns: list[str]) -> None:
 
 
 def _needed(policy: FilePolicy) -> list[str]:
-    column = {"loss": "loss", "errors": "error", "latency": "latency_ms"}
-    return [column[metric.name] for metric in policy.judge_policy(SPLIT).metrics]
+    rules, column = policy.judge_policy(SPLIT), {"loss": "loss", "errors": "error", "latency": "latency_ms"}
+    return [*(column.get(metric.name, metric.name) for metric in rules.metrics), *rules.slices]
 
 
 def _no_row(path: str | Path, frame: Frame, column: str, fault: Any, takes: str) -> None:
@@ -133,6 +133,11 @@ def _check_rows(path: str | Path, frame: Frame, policy: FilePolicy) -> None:
         _numbers(path, frame, "loss")
         loss = pl.col("loss").cast(pl.Float64)
         _no_row(path, frame, "loss", loss.is_nan() | (loss < 0) | (loss > 1), "a loss in [0, 1], or null")
+    for metric in policy.metrics:
+        _numbers(path, frame, metric.name)
+        value = pl.col(metric.name).cast(pl.Float64)
+        fault = value.is_nan() | (value < 0) | (value > metric.bound)
+        _no_row(path, frame, metric.name, fault, f"a value in [0, {metric.bound:g}], or null")
     for column in sorted({"error", "latency_ms"} & set(_needed(policy))):
         _numbers(path, frame, column)
         value = pl.col(column).cast(pl.Float64)
@@ -186,10 +191,12 @@ def _unit(frame: Frame, policy: FilePolicy) -> str:
 
     if policy.unit or "unit" not in frame.columns:
         return policy.unit or "request (inferred)"
-    units = frame.group_by("unit").agg(pl.len().alias("n"), pl.col("arm").n_unique().alias("arms"), pl.first("arm"))
+    arm = pl.col("arm").cast(pl.String).cast(pl.Enum(list(policy.arms))).to_physical()
+    units = frame.select("unit", arm=arm).group_by("unit")
+    units = units.agg(pl.len().alias("n"), pl.min("arm").alias("arm"), pl.max("arm").alias("last"))
     many = units.filter(pl.col("n") >= 2).group_by("arm").len()
     enough = many.height == len(policy.arms) and bool((many["len"] >= STICKY_UNITS).all())
-    return "sticky (inferred)" if enough and bool((units["arms"] == 1).all()) else "request (inferred)"
+    return "sticky (inferred)" if enough and bool((units["arm"] == units["last"]).all()) else "request (inferred)"
 
 
 def column(frame: Frame, name: str) -> Floats:

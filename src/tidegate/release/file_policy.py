@@ -13,9 +13,13 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from tidegate.errors import UserError
 from tidegate.release.policy import INTERLEAVE, JudgePolicy, Metric
-from tidegate.spec import Strict, describe, parse_share, parse_span, read_yaml
+from tidegate.spec import BusinessMetric, Strict, describe, parse_share, parse_span, read_yaml
 
 Number = (int, float)
+COLUMNS = (
+    "time", "unit", "arm", "propensity", "weights", "request_id", "loss", "error", "errors", "latency", "latency_ms",
+)  # fmt: skip
+"""Names that a business metric cannot have: columns and checks of their own."""
 
 
 def _share(value: object) -> object:
@@ -62,6 +66,8 @@ class FileMargin(Strict):
 class FileLoss(Strict):
     metric: str = "loss"
     margin: FileShare = Field(0.005, gt=0)
+    slices: tuple[str, ...] = ()
+    """Columns of the file; the loss is guarded in each of their values."""
 
 
 class FileLatency(Strict):
@@ -70,12 +76,14 @@ class FileLatency(Strict):
 
 
 class FilePolicy(Strict):
-    """What is judged is what is written; where none of loss, errors, latency is, loss and errors are."""
+    """What is judged is what is written; where none of loss, errors, latency, metrics is, loss and errors are."""
 
     alpha: FileShare = Field(0.05, gt=0, lt=0.5)
     loss: FileLoss | None = None
     errors: FileMargin | None = None
     latency: FileLatency | None = None
+    metrics: tuple[BusinessMetric, ...] = ()
+    """Columns of the file with values in [0, bound], null until they are there; lower is better."""
     credit: FileMargin = FileMargin(margin=0.01)
     """Of interleaving evidence alone."""
     arms: tuple[str, ...] = ("champion", "challenger")
@@ -109,17 +117,19 @@ class FilePolicy(Strict):
             block=self.block,
             min_duration=self.min_duration,
             slo_ms=self.latency.slo * 1000 if self.latency else None,
+            slices=self.loss.slices if self.loss and place != INTERLEAVE else (),
         )
 
     def _metrics(self, place: str) -> tuple[Metric, ...]:
         if place == INTERLEAVE:
             return (Metric("credit", self.credit.margin, place, quality=True),)
         loss, errors = self.loss, self.errors
-        if not (loss or errors or self.latency):
+        if not (loss or errors or self.latency or self.metrics):
             loss, errors = FileLoss(), FileMargin(margin=0.005)
         found = [Metric("loss", loss.margin, place, quality=True)] if loss else []
         found += [Metric("errors", errors.margin, place, quality=False)] if errors else []
-        return (*found, *([Metric("latency", self.latency.margin, place, quality=False)] if self.latency else []))
+        found += [Metric("latency", self.latency.margin, place, quality=False)] if self.latency else []
+        return (*found, *(Metric(one.name, one.margin, place, True, one.bound) for one in self.metrics))
 
 
 def load_file_policy(path: str | Path) -> FilePolicy:
@@ -133,4 +143,7 @@ def load_file_policy(path: str | Path) -> FilePolicy:
         raise describe(error, str(path)) from None
     if len(found.arms) < 2 or len(set(found.arms)) != len(found.arms):
         raise UserError(f"{path}: arms", list(found.arms), "two or more names, each once")
+    names = [metric.name for metric in found.metrics]
+    if len({*names, *COLUMNS}) != len(names) + len(COLUMNS):
+        raise UserError(f"{path}: metrics", names, "names of columns of their own, each once")
     return found

@@ -4,30 +4,35 @@ Two cursors: errors, latency and sample ratio are folded up to the watermark W; 
 judged by the label as it stood then. Rows are folded in the order (time, request id), so that neither batch size nor
 arrival order matters; a row that appears behind W is folded next and counted as late. Copies are paired with their
 request by request id, whatever came first; a request whose copy has not come by maturity counts as an error of the
-challenger in shadow. The cost of an advance follows the new rows, never the history.
+challenger in shadow. A business metric outside its bound counts as the bound. The cost of an advance follows the new
+rows, never the history.
 """
 
 from __future__ import annotations
 
-import heapq
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from tidegate.release.evidence import (
-    Evidence,
-    Stats,
+from tidegate.release.book import RequestBook
+from tidegate.release.evidence import Evidence, Stats
+from tidegate.release.policy import SHADOW, SPLIT, WATCH, JudgePolicy
+from tidegate.release.rows import CHALLENGER, CHAMPION, KINDS, Bools, Floats, Labels, Placed, Rows, Waiting, take
+from tidegate.release.sums import (
+    by_value,
+    fold_known,
+    fold_metric,
     fold_pairs,
+    fold_pairs_known,
     fold_pairs_matured,
     fold_split,
     fold_split_matured,
 )
-from tidegate.release.policy import SHADOW, SPLIT, WATCH, JudgePolicy
-from tidegate.release.rows import CHALLENGER, CHAMPION, Bools, Floats, Ids, Labels, Pairs, Rows, Waiting, take
 
-Answer = tuple[float, bool, float, float, float]
-"""time, error, latency_ms, score, loss of one row that waits for its partner."""
+MAIN = {SHADOW: CHAMPION, WATCH: CHALLENGER}
+"""The arm that answers where the other one gets copies."""
 
 
 def brier(score: Floats, value: Floats) -> Floats:
@@ -43,95 +48,8 @@ def service_checks(policy: JudgePolicy, error: Bools, latency_ms: Floats) -> dic
     return checks
 
 
-@dataclass
-class _Pairing:
-    """Requests of one place and their copies. `main` is the arm that served."""
-
-    main: int
-    waiting: tuple[dict[str, Answer], dict[str, Answer]] = field(default_factory=lambda: ({}, {}))
-    due: list[tuple[float, str, int]] = field(default_factory=list)
-    ready: Waiting = field(default_factory=Waiting)
-
-    def match(self, rows: Rows) -> Pairs | None:
-        """Take rows in; returns the pairs that are complete now, and keeps them until they mature."""
-        found: list[tuple[str, Answer, Answer]] = []
-        answers = zip(
-            rows.time.tolist(), rows.error.tolist(), rows.latency_ms.tolist(), rows.score.tolist(), rows.loss.tolist(),
-            strict=True,
-        )  # fmt: skip
-        for request, arm, answer in zip(rows.request_id.tolist(), rows.arm.tolist(), answers, strict=True):
-            if (partner := self.waiting[1 - arm].pop(request, None)) is None:
-                self.waiting[arm][request] = answer
-                heapq.heappush(self.due, (answer[0], request, arm))
-            else:
-                found.append((request, answer, partner) if arm == CHALLENGER else (request, partner, answer))
-        if not found:
-            return None
-        pairs = _pairs(found, self.main)
-        self.ready.put(pairs)
-        return pairs
-
-    def expire(self, cutoff: float) -> tuple[list[tuple[str, Answer]], list[str]]:
-        """Give up on partners: (requests without a copy, copies without a request) that are older than `cutoff`."""
-        missing, orphans = [], []
-        while self.due and self.due[0][0] <= cutoff:
-            _, request, arm = heapq.heappop(self.due)
-            if (answer := self.waiting[arm].pop(request, None)) is None:
-                continue
-            if arm == self.main:
-                missing.append((request, answer))
-            else:
-                orphans.append(request)
-        return missing, orphans
-
-
-def _pairs(found: list[tuple[str, Answer, Answer]], main: int) -> Pairs:
-    new, old = np.array([f[1] for f in found]), np.array([f[2] for f in found])
-    ids = np.empty(len(found), dtype=object)
-    ids[:] = [f[0] for f in found]
-    time = (new if main == CHALLENGER else old)[:, 0]
-    return Pairs(
-        time, ids, new[:, 1] > 0, old[:, 1] > 0, new[:, 2], old[:, 2], new[:, 3], old[:, 3], new[:, 4], old[:, 4]
-    )
-
-
-@dataclass
-class _LabelBook:
-    """Labels that wait for their request to mature."""
-
-    deadline: float
-    known: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
-    late: int = 0
-    swept: int = 1000
-
-    def add(self, labels: Labels) -> None:
-        for request, time, value in zip(labels.request_id, labels.time.tolist(), labels.value.tolist(), strict=True):
-            entry = (time, value)
-            if entry not in (before := self.known.get(request, ())):
-                self.known[request] = (*before, entry)
-
-    def take(self, requests: Ids, time: Floats) -> tuple[Floats, Bools]:
-        """(values, whether a label came in time) as the labels stood at each request's maturity."""
-        value, labelled = np.full(len(time), np.nan), np.zeros(len(time), dtype=np.bool_)
-        for i, (request, sent) in enumerate(zip(requests.tolist(), time.tolist(), strict=True)):
-            told = self.known.pop(request, ())
-            in_time = [entry for entry in told if entry[0] <= sent + self.deadline]
-            self.late += len(told) - len(in_time)
-            if in_time:
-                value[i], labelled[i] = max(in_time, key=lambda entry: entry[0])[1], True
-        return value, labelled
-
-    def sweep(self, cutoff: float) -> None:
-        """Drop labels whose request must have matured already; at a cost that follows the labels added."""
-        if len(self.known) < self.swept:
-            return
-        old = [request for request, told in self.known.items() if max(entry[0] for entry in told) <= cutoff]
-        self.late += sum(len(self.known.pop(request)) for request in old)
-        self.swept = max(1000, 2 * len(self.known))
-
-
 class EvidenceFold:
-    """Folds one release's rows and labels as they come.
+    """Folds one challenger's rows and labels as they come.
 
     `add` and `label` only keep what they get; `advance` folds up to a watermark and returns an immutable snapshot.
     """
@@ -140,100 +58,117 @@ class EvidenceFold:
         self._policy = policy
         self._evidence = Evidence()
         self._fresh, self._unmatured = Waiting(), Waiting()
-        self._pairing = {SHADOW: _Pairing(CHAMPION), WATCH: _Pairing(CHALLENGER)}
-        self._labels = _LabelBook(policy.label_deadline)
-        self._seen: tuple[set[str], set[str]] = (set(), set())
+        self._book = RequestBook(policy.label_deadline)
 
     def add(self, rows: Rows) -> None:
-        """Take rows in, in any order. A second row of one (request id, arm) that is not matured yet counts once."""
-        fresh = np.ones(len(rows), dtype=np.bool_)
-        for i, (request, arm) in enumerate(zip(rows.request_id.tolist(), rows.arm.tolist(), strict=True)):
-            if request in self._seen[arm]:
-                fresh[i] = False
-            self._seen[arm].add(request)
-        self._fresh.put(rows if fresh.all() else take(rows, fresh))
+        """Take rows in, in any order. Of several rows of one (request id, arm) the earliest counts."""
+        self._fresh.put(rows)
 
     def label(self, labels: Labels) -> None:
         """Take labels in, in any order, before or after their requests."""
-        self._labels.add(labels)
+        self._book.tell(labels)
 
     def advance(self, watermark: float) -> Evidence:
         """Fold every row with a time up to `watermark`, and the loss of those older than the label deadline."""
         before = self._evidence.watermark
         watermark = max(watermark, before)
         places = dict(self._evidence.places)
-        rows = self._fresh.until(watermark)
-        if rows is not None:
-            self._answered(places, rows, before)
-        self._matured(places, watermark - self._policy.label_deadline)
-        self._evidence = Evidence(watermark, places, self._labels.late)
+        cutoff = watermark - self._policy.label_deadline
+        if (rows := self._fresh.until(watermark)) is not None:
+            self._answered(places, self._book.place(rows), before)
+        if (matured := self._unmatured.until(cutoff)) is not None:
+            self._matured(places, matured)
+        self._book.sweep(cutoff)
+        self._evidence = Evidence(watermark, places, self._book.late)
         return self._evidence
 
-    def _answered(self, places: dict[str, Stats], rows: Rows, before: float) -> None:
-        paired = rows.mirrored | (rows.propensity >= 1)
-        shadow = paired & (rows.mirrored == (rows.arm == CHALLENGER))
-        for place, mask in ((SPLIT, ~paired), (SHADOW, shadow), (WATCH, paired & ~shadow)):
-            if not mask.any():
-                continue
-            part = take(rows, mask)
+    def _answered(self, places: dict[str, Stats], rows: Placed, before: float) -> None:
+        for place, part in _by_place(rows):
             stats = _count(places.get(place, Stats()), late=int((part.time <= before).sum()))
             places[place] = self._split(stats, part) if place == SPLIT else self._pair(place, stats, part)
-
-    def _split(self, stats: Stats, rows: Rows) -> Stats:
-        a, pi = split_columns(rows)
         self._unmatured.put(rows)
+
+    def _split(self, stats: Stats, rows: Placed) -> Stats:
+        a, pi = split_columns(rows)
         return fold_split(stats, a, pi, service_checks(self._policy, rows.error, rows.latency_ms))
 
-    def _pair(self, place: str, stats: Stats, rows: Rows) -> Stats:
-        if (pairs := self._pairing[place].match(rows)) is None:
+    def _pair(self, place: str, stats: Stats, rows: Placed) -> Stats:
+        slots = self._book.pair(rows, MAIN[place])
+        if not len(slots):
             return stats
-        new = service_checks(self._policy, pairs.error, pairs.latency_ms)
-        old = service_checks(self._policy, pairs.error_old, pairs.latency_ms_old)
-        return fold_pairs(stats, {name: new[name] - old[name] for name in new}, len(pairs))
+        old, new = (self._service(self._book.answer(arm, slots)) for arm in (CHAMPION, CHALLENGER))
+        return fold_pairs(stats, {name: new[name] - old[name] for name in new}, len(slots))
 
-    def _matured(self, places: dict[str, Stats], cutoff: float) -> None:
-        rows = self._unmatured.until(cutoff)
-        if rows is not None:
-            places[SPLIT] = self._split_loss(places[SPLIT], rows)
-        for place, pairing in self._pairing.items():
-            if place in places:
-                places[place] = self._expire(place, places[place], cutoff)
-            if (pairs := pairing.ready.until(cutoff)) is not None:
-                places[place] = self._pair_loss(places[place], pairs)
-        self._labels.sweep(cutoff)
+    def _service(self, answer: Mapping[str, Floats]) -> dict[str, Floats]:
+        return service_checks(self._policy, answer["error"] > 0, answer["latency_ms"])
 
-    def _split_loss(self, stats: Stats, rows: Rows) -> Stats:
+    def _matured(self, places: dict[str, Stats], rows: Placed) -> None:
+        for place, part in _by_place(rows):
+            if place == SPLIT:
+                places[place] = self._split_loss(places[place], part)
+            else:
+                places[place] = self._mirrored(place, places[place], part)
+        self._book.leave(rows)
+
+    def _split_loss(self, stats: Stats, rows: Placed) -> Stats:
         a, pi = split_columns(rows)
-        value, labelled = self._labels.take(rows.request_id, rows.time)
-        loss = np.where(np.isnan(rows.loss), brier(rows.score, value), rows.loss)
+        block = self._policy.block
+        value, labelled = self._book.standing("", rows.slot, rows.time)
+        loss = _loss(rows.loss, rows.score, value)
         labelled |= ~np.isnan(rows.loss)
-        self._forget(rows.request_id)
         stats = _count(stats, cancelled=int((labelled & np.isnan(value) & np.isnan(rows.loss)).sum()))
-        return fold_split_matured(stats, rows.time, a, pi, loss, labelled, self._policy.block)
+        stats = fold_split_matured(stats, rows.time, a, pi, loss, labelled, block)
+        for metric in self._policy.business:
+            value, told = self._book.standing(metric.name, rows.slot, rows.time)
+            y = np.clip(value / metric.bound, 0.0, 1.0)
+            stats = fold_metric(stats, metric.name, rows.time, a, pi, y, told, block)
+            stats = _count(stats, out_of_bound=int(((value < 0) | (value > metric.bound)).sum()))
+        for number, name in enumerate(self._policy.slices):
+            for check, at in by_value(stats, name, rows.groups[:, number]):
+                stats = fold_known(stats, check, rows.time[at], a[at], pi[at], loss[at], block)
+        return stats
 
-    def _pair_loss(self, stats: Stats, pairs: Pairs) -> Stats:
-        value, labelled = self._labels.take(pairs.request_id, pairs.time)
-        new = np.where(np.isnan(pairs.loss), brier(pairs.score, value), pairs.loss)
-        old = np.where(np.isnan(pairs.loss_old), brier(pairs.score_old, value), pairs.loss_old)
-        given = ~np.isnan(pairs.loss) & ~np.isnan(pairs.loss_old)
-        self._forget(pairs.request_id)
-        stats = _count(stats, cancelled=int((labelled & np.isnan(value) & ~given).sum()))
-        return fold_pairs_matured(stats, pairs.time, new - old, labelled | given, self._policy.block)
+    def _mirrored(self, place: str, stats: Stats, rows: Placed) -> Stats:
+        """Pairs whose request has matured; requests without a copy; copies without a request."""
+        paired, own = self._book.is_paired(rows.slot), rows.arm == MAIN[place]
+        stats = _count(stats, orphans=int((~paired & ~own).sum()))
+        if (missing := ~paired & own).any():
+            stats = self._missing(place, stats, take(rows, missing))
+        return self._pair_loss(stats, take(rows, paired & own)) if (paired & own).any() else stats
 
-    def _expire(self, place: str, stats: Stats, cutoff: float) -> Stats:
-        missing, orphans = self._pairing[place].expire(cutoff)
-        self._forget([request for request, _ in missing] + orphans)
-        self._labels.take(np.array([r for r, _ in missing], dtype=object), np.array([a[0] for _, a in missing]))
-        stats = _count(stats, missing=len(missing), orphans=len(orphans), matured=len(missing))
-        if place == WATCH or not missing:
+    def _missing(self, place: str, stats: Stats, rows: Placed) -> Stats:
+        self._book.standing("", rows.slot, rows.time)
+        stats = _count(stats, missing=len(rows), matured=len(rows))
+        if place == WATCH:
             return stats  # a copy of the old champion that is not answered says nothing about the new one
-        error, latency = np.array([a[1] for _, a in missing]), np.array([a[2] for _, a in missing])
-        served = service_checks(self._policy, error > 0, latency)
-        return fold_pairs(stats, {name: 1 - x for name, x in served.items()}, len(missing))
+        served = service_checks(self._policy, rows.error, rows.latency_ms)
+        return fold_pairs(stats, {name: 1 - x for name, x in served.items()}, len(rows))
 
-    def _forget(self, requests: Any) -> None:
-        for seen in self._seen:
-            seen.difference_update(requests)
+    def _pair_loss(self, stats: Stats, rows: Placed) -> Stats:
+        block = self._policy.block
+        value, labelled = self._book.standing("", rows.slot, rows.time)
+        old, new = (self._book.answer(arm, rows.slot) for arm in (CHAMPION, CHALLENGER))
+        difference = _loss(new["loss"], new["score"], value) - _loss(old["loss"], old["score"], value)
+        given = ~np.isnan(new["loss"]) & ~np.isnan(old["loss"])
+        stats = _count(stats, cancelled=int((labelled & np.isnan(value) & ~given).sum()))
+        stats = fold_pairs_matured(stats, rows.time, difference, labelled | given, block)
+        for number, name in enumerate(self._policy.slices):
+            for check, at in by_value(stats, name, rows.groups[:, number]):
+                stats = fold_pairs_known(stats, check, rows.time[at], difference[at], block)
+        return stats
+
+
+def _by_place(rows: Placed) -> Iterator[tuple[str, Placed]]:
+    """The rows of each place of evidence, in their order."""
+    for kind, place in enumerate(KINDS[1:], start=1):
+        own = rows.kind == kind
+        if own.any():
+            yield place, take(rows, own)
+
+
+def _loss(given: Floats, score: Floats, value: Floats) -> Floats:
+    """The loss where the row brought it, else that of its score and label."""
+    return np.where(np.isnan(given), brier(score, value), given)
 
 
 def split_columns(rows: Rows) -> tuple[Floats, Floats]:

@@ -3,7 +3,8 @@
 At each look, in this order:
 1. the sample ratio is excluded at level .01 (two-sided), over all requests or over matured labelled ones -> hold,
    latched: the split that was seen is not the one that was asked for, so nothing else can be believed.
-2. a metric is proved worse, lower > 0 at alpha / (metrics x challengers x places) -> abort.
+2. a metric, or the loss in one value of a slice, is proved worse, lower > 0 at alpha / (metrics and slices x
+   challengers x places) -> abort. The k-th value of a slice to be seen has 1/k(k+1) of its slice's level.
 3. every metric is proved not worse by its margin at its one place of proof, upper < margin at alpha / challengers,
    the least duration has passed -> promote.
 4. else hold. No evidence, no matured request, unknown propensity: hold.
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 from tidegate.reasons import REASONS
 from tidegate.release.confidence import State, bounds
-from tidegate.release.evidence import Block, Stats
+from tidegate.release.evidence import RATIO, Block, Stats, in_slice
 from tidegate.release.policy import INTERLEAVE, SPLIT, JudgePolicy, Metric
 
 Verdict = Literal["promote", "abort", "hold"]
@@ -29,15 +30,16 @@ RATIO_LEVEL = 0.005
 """A side; .01 in all."""
 BLOCKS_TO_PROMOTE, BLOCKS_TO_ABORT = 7, 5
 CONFIDENCE_TO_PROMOTE, CONFIDENCE_TO_ABORT = 0.95, 0.99
-RATIO_CHECKS = ("sample_ratio", "sample_ratio_labels")
+CAUTION = 1 / 3
+"""How far from its estimate to its upper limit a promotion's cost is taken; found by simulated chains."""
 
 
 @dataclass(frozen=True)
 class Check:
     """One check at one look. Each limit is a one-sided bound, not an end of a 95 % interval.
 
-    estimate: None without evidence. margin: None for the sample ratio. blocks, block_lower, block_upper: of the block
-    check, None where it is not asked or has fewer than two blocks. test: what `lower` and `upper` are made by.
+    estimate: None without evidence. margin: None where nothing is to be proved. blocks, block_lower, block_upper: of
+    the block check, None where it is not asked or has fewer than two blocks. test: what the limits are made by.
     """
 
     estimate: float | None
@@ -95,14 +97,36 @@ def rho_of(metric: Metric, place: str) -> float:
 
 
 def check_metric(policy: JudgePolicy, metric: Metric, stats: Stats, place: str) -> Check:
-    """The metric's limits at its levels, with its block limits where the policy has blocks."""
-    state = stats.state(metric.name)
-    lower, upper = bounds(state, policy.a_abort, policy.a_promote, rho_of(metric, place))
-    found = Check(state.estimate, lower, upper, metric.margin, state.n)
-    if not metric.quality or policy.block is None:
+    """The metric's limits at its levels, in its own unit, with its block limits where the policy has blocks."""
+    found = _limits(policy, stats, metric.name, policy.a_abort, rho_of(metric, place), metric.quality)
+    return _scaled(replace(found, margin=metric.margin), metric.bound)
+
+
+def check_slices(policy: JudgePolicy, stats: Stats, place: str) -> dict[str, Check]:
+    """The loss in every value of the guarded slices, in the order in which they were first seen."""
+    rho, found = RHO_QUALITY_SPLIT if place == SPLIT else RHO_ELSE, {}
+    for slice_ in policy.slices:
+        for k, name in enumerate((name for name in stats.states if in_slice(name, slice_)), start=1):
+            found[name] = _limits(policy, stats, name, policy.a_abort / (k * (k + 1)), rho, quality=True)
+    return found
+
+
+def _limits(policy: JudgePolicy, stats: Stats, name: str, a_abort: float, rho: float, quality: bool) -> Check:
+    state = stats.state(name)
+    lower, upper = bounds(state, a_abort, policy.a_promote, rho)
+    found = Check(state.estimate, lower, upper, None, state.n)
+    if not quality or policy.block is None:
         return found
-    blocks, block_lower, block_upper = block_limits(stats.blocks.get(metric.name, {}))
+    blocks, block_lower, block_upper = block_limits(stats.blocks.get(name, {}))
     return replace(found, blocks=blocks, block_lower=block_lower, block_upper=block_upper)
+
+
+def _scaled(check: Check, bound: float) -> Check:
+    if bound == 1:
+        return check
+    names = ("estimate", "lower", "upper", "block_lower", "block_upper")
+    values = {name: getattr(check, name) for name in names}
+    return replace(check, **{name: value * bound for name, value in values.items() if value is not None})
 
 
 def check_ratio(state: State) -> Check:
@@ -142,8 +166,9 @@ def judge(
     promotions have spent, at least 0. proofs: metrics that were proved at another place. latched: the sample ratio
     was broken at an earlier look. Raises nothing; pure.
     """
-    ratios = {name: check_ratio(stats.state(name)) for name in RATIO_CHECKS if stats.state(name).n}
+    ratios = {name: check_ratio(state) for name, state in stats.states.items() if name.startswith(RATIO) and state.n}
     checks = {metric.name: check_metric(policy, metric, stats, place) for metric in policy.metrics}
+    checks |= check_slices(policy, stats, place)
     look = _Look(policy, place, max(0.0, carried), {**checks, **ratios})
     broken = [name for name, check in ratios.items() if check.lower > 0 or check.upper < 0]
     if latched or broken:
@@ -168,7 +193,8 @@ class _Look:
         return "; ".join(tell(name, self.checks[name]) for name in names)
 
     def limit(self, metric: Metric) -> float:
-        return metric.margin - self.carried if metric.quality else metric.margin
+        """What earlier promotions have spent is in the loss's unit, so it narrows the loss's margin alone."""
+        return metric.margin - self.carried if metric.name == "loss" else metric.margin
 
     def proof(self, stats: Stats, lasted: float, proofs: frozenset[str]) -> Judgement:
         here = [metric for metric in self.policy.metrics if metric.proved_at == self.place]
@@ -179,7 +205,8 @@ class _Look:
         if any(m.proved_at == self.place for m in open_):
             waiting = [m for m in open_ if m.proved_at == self.place]
             return self.say("hold", self._why(waiting), self.tell([m.name for m in waiting]), proved)
-        if guarded := [name for name, check in self.checks.items() if name in proofs and check.lower > 0]:
+        guarded = [name for name in self.checks if name in proofs or any(in_slice(name, s) for s in self.policy.slices)]
+        if guarded := [name for name in guarded if self.checks[name].lower > 0]:
             return self.say("hold", "block_check", self.tell(guarded), proved)
         if open_:
             return self.say("hold", "proved_here", self.tell(proved), proved)
@@ -214,7 +241,9 @@ def carried_after(carried: float, estimate: float | None, upper: float) -> float
     """What a promotion leaves carried: the champion's estimated distance to the best version that served.
 
     A worse estimate adds to it; only a proved improvement (upper < 0) earns back, by what was proved. Never below 0.
+    A promotion comes when the evidence looks best, so the estimate of that moment is too good: it is moved a third of
+    the way to its upper limit.
     """
     if estimate is None:
         return carried
-    return max(0.0, carried + (upper if upper < 0 else max(0.0, estimate)))
+    return max(0.0, carried + (upper if upper < 0 else max(0.0, estimate + CAUTION * (upper - estimate))))

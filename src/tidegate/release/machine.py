@@ -3,15 +3,20 @@
 Rules
 1. A release goes through its stages in their order and is open until it is promoted, aborted or expired.
 2. At each step exactly one event is taken from evidence and clock, the first that holds of: `worse` (the judge says
-   abort), `ratio` (the split is not the one that was asked for), `proved` (the last stage is done and the judge says
-   promote), `deadline`, `left` (the stage is done, another follows), none.
-3. A stage is done when its least requests were seen (in canary: at each weight), no check's lower bound is above 0
-   and, at its last weight, its proof is there. Nothing moves by the clock alone, but the deadline, which ends.
+   abort), `one_worse` (of one of several challengers), `ratio` (the split is not the one that was asked for),
+   `proved` (the last stage is done and the judge says promote), `deadline`, `left` (the stage is done, another
+   follows), none.
+3. A stage is done when its least requests were seen (in canary: at each weight, in each region), no check's lower
+   bound is above 0 and, at its last weight, its proof is there. Nothing moves by the clock alone, but the deadline,
+   which ends.
 4. Only `proved` and a named person's `approve` lead to a promotion.
 5. A broken sample ratio is latched: the champion answers alone, until the deadline or a person.
 6. While paused a release can abort or expire, but not go on.
-7. After a promotion the old champion stays as a shadow for `watch`; a proved regression rolls back.
-8. A person's command that has no row in the table is refused and changes nothing.
+7. Several challengers go on together: one that is proved worse leaves and is quarantined. A stage that is not the
+   last to prove is left when all that are in it are done; the last one when one may be promoted. Of several the one
+   with the lowest estimated loss goes on to a stage for one, or is promoted; the others end superseded.
+8. After a promotion the old champion stays as a shadow for `watch`; a proved regression rolls back.
+9. A person's command that has no row in the table is refused and changes nothing.
 `step` and `command` are pure and total: any state and any event lead to a known state.
 """
 
@@ -25,32 +30,35 @@ from tidegate.reasons import REASONS
 from tidegate.release.actions import (
     Abort,
     Action,
+    Drop,
     End,
     EnterStage,
     Latch,
     Promote,
     Refuse,
     Rollback,
+    Supersede,
     action_to_json,
 )
+from tidegate.release.check import check_spec
 from tidegate.release.commands import Command, Event, event_of_command
-from tidegate.release.evidence import Evidence, Stats
-from tidegate.release.judge import Judgement, carried_after, is_worse, judge
-from tidegate.release.policy import JudgePolicy, policy_of
+from tidegate.release.evidence import Evidence
+from tidegate.release.judge import Judgement
+from tidegate.release.looks import Look, best_of, done_here, explain, hold, look
+from tidegate.release.policy import PLACE_OF_STAGE
+from tidegate.release.proofs import carried_next, keep_proofs
 from tidegate.release.stages import (
     STAGES,
     Release,
     Version,
     at_last_proof,
     at_last_weight,
-    check_spec,
-    place_of,
     requests_seen,
-    requests_wanted,
 )
 from tidegate.spec import ReleaseSpec
 
 OPEN = STAGES
+GATHERING = tuple(PLACE_OF_STAGE)
 NEXT = "next"
 """The weight or stage that follows, by the release's own list."""
 
@@ -58,12 +66,14 @@ TABLE: tuple[tuple[tuple[str, ...], str, str], ...] = (
     # in state                     event        to
     (OPEN,                         "worse",     "aborted"),
     (OPEN,                         "failed",    "aborted"),
+    (OPEN,                         "one_worse", "same"),
+    (OPEN,                         "one_failed", "same"),
     (OPEN,                         "abort",     "aborted"),
     (OPEN,                         "ratio",     "same"),
     (OPEN,                         "pause",     "same"),
     (OPEN,                         "resume",    "same"),
     (OPEN,                         "deadline",  "expired"),
-    (("shadow", "ab", "canary"),   "left",      NEXT),
+    (GATHERING,                    "left",      NEXT),
     (("approval",),                "approved",  NEXT),
     (OPEN,                         "proved",    "watch"),
     (OPEN,                         "approve",   "watch"),
@@ -77,15 +87,16 @@ TRANSITIONS = {(state, event): to for states, event, to in TABLE for state in st
 
 
 def open_release(
-    name: str, model: str, champion: Version, challenger: Version, spec: ReleaseSpec, now: float, carried: float = 0.0
-) -> Release:
-    """A new release at its first stage.
+    name: str, model: str, champion: Version, challengers: tuple[Version, ...], spec: ReleaseSpec, now: float,
+    carried: float = 0.0,
+) -> Release:  # fmt: skip
+    """A new release at its first stage; challengers newest first.
 
-    Raises UserError when `spec` asks for a stage or a check that is not there yet.
+    Raises UserError when `spec` asks for what a release cannot do.
     """
     check_spec(spec)
     first = spec.stages[0].kind
-    return Release(name, model, champion, (challenger,), spec, now, first, entered=now, carried=carried)
+    return Release(name, model, champion, challengers, spec, now, first, entered=now, carried=carried)
 
 
 def step(release: Release, evidence: Evidence, now: float) -> tuple[Release, tuple[Action, ...], Judgement]:
@@ -93,56 +104,54 @@ def step(release: Release, evidence: Evidence, now: float) -> tuple[Release, tup
 
     Deterministic; a second step with nothing new changes nothing.
     """
-    judgement = assess(release, evidence, now)
-    event = event_of(release, evidence, judgement, now)
+    seen = look(release, evidence, now)
+    event = event_of(release, evidence, seen, now)
     if event is None:
-        return release, (), explain(release, judgement)
+        return release, (), explain(release, seen.whole)
+    before: tuple[Action, ...] = ()
     if event.name in ("left", "proved"):
-        release = keep_proofs(release, evidence, judgement)
+        release = keep_proofs(release, evidence, seen.each)
+        release, before = go_on_with(release, event, seen)
     after, actions = take_event(release, event, evidence, now)
-    decisive = event.name in ("worse", "ratio", "proved")
-    return after, actions, judgement if decisive else explain(release, judgement)
+    return after, (*before, *actions), _told(release, event, seen)
 
 
-def assess(release: Release, evidence: Evidence, now: float) -> Judgement:
-    """The judge's look at the place where the release gathers evidence now."""
-    policy, place = policy_of(release.spec), place_of(release)
-    if release.ended:
-        return Judgement("hold", "ended", REASONS["ended"], place, {})
-    stats = evidence.at(place)
-    if release.state == "watch":
-        return judge(policy.for_watch(), stats, now=now, opened=release.entered, place=place)
-    held = [m for m, proof in release.proofs.items() if proof["digest"] == release.challenger.digest]
-    return judge(
-        policy,
-        stats,
-        now=now,
-        opened=release.opened,
-        place=place,
-        carried=release.carried,
-        proofs=held,
-        latched=release.latched,
-    )
+def _told(release: Release, event: Event, seen: Look) -> Judgement:
+    """The judgement that the event rests on; what ends nothing is a hold."""
+    if event.name == "one_worse":
+        return hold(seen.whole, "one_worse")
+    if event.name == "proved" and len(seen.each) > 1:
+        return replace(seen.whole, sentence=event.sentence)
+    return seen.whole if event.name in ("worse", "ratio", "proved") else explain(release, seen.whole)
 
 
-def event_of(release: Release, evidence: Evidence, judgement: Judgement, now: float) -> Event | None:
+def event_of(release: Release, evidence: Evidence, seen: Look, now: float) -> Event | None:
     """The one event of this look, by rule 2."""
-    told = (judgement.reason, judgement.sentence)
     if release.ended:
         return None
     if release.state == "watch":
-        return watch_event(release, judgement, now)
-    if judgement.verdict == "abort":
-        return Event("worse", *told)
-    if judgement.reason == "sample_ratio" and not release.latched:
-        return Event("ratio", *told)
-    done = not release.paused and not release.latched and stage_done(release, evidence, judgement, now)
-    last = at_last_weight(release) and release.stage + 1 == len(release.spec.stages)
-    if done and last:
-        return Event("proved", *told)
+        return watch_event(release, seen.whole, now)
+    if seen.worse:
+        return _worse(seen)
+    if seen.broken and not release.latched:
+        return Event("ratio", "sample_ratio", seen.whole.sentence)
+    done = () if release.paused or release.latched else done_here(release, evidence, seen, now)
+    proves = at_last_weight(release) and at_last_proof(release)
+    leaves = bool(done) and (proves or len(done) == len(seen.each))
+    if leaves and proves and release.stage + 1 == len(release.spec.stages):
+        return Event("proved", "proved_not_worse", seen.each[done[0]].sentence, only=done)
     if now >= release.opened + release.spec.deadline.total_seconds():
-        return Event("deadline", "deadline", f"{REASONS['deadline']} ({judgement.sentence})")
-    return Event("left", "stage_done", f"{REASONS['stage_done']} ({judgement.sentence})") if done else None
+        return Event("deadline", "deadline", f"{REASONS['deadline']} ({seen.whole.sentence})")
+    told = f"{REASONS['stage_done']} ({seen.whole.sentence})"
+    return Event("left", "stage_done", told, only=done) if leaves else None
+
+
+def _worse(seen: Look) -> Event:
+    """`worse` when no challenger is left, else `one_worse`; `only` names those that are."""
+    if len(seen.worse) == len(seen.each):
+        return Event("worse", seen.whole.reason, seen.whole.sentence)
+    told = "; ".join(f"{name}: {seen.each[name].sentence}" for name in seen.worse)
+    return Event("one_worse", seen.each[seen.worse[0]].reason, told, only=seen.worse)
 
 
 def watch_event(release: Release, judgement: Judgement, now: float) -> Event | None:
@@ -154,58 +163,22 @@ def watch_event(release: Release, judgement: Judgement, now: float) -> Event | N
     return None
 
 
-def stage_done(release: Release, evidence: Evidence, judgement: Judgement, now: float) -> bool:
-    """Rule 3; the last stage that gathers evidence needs the judge's whole `promote`."""
-    stage = release.spec.stages[release.stage]
-    if stage.approval or requests_seen(release, evidence) - release.entered_requests < requests_wanted(stage):
-        return False
-    if any(check.lower > 0 for check in judgement.checks.values()):
-        return False
-    if stage.shadow and stage.shadow.min_duration and now < release.entered + stage.shadow.min_duration.total_seconds():
-        return False
+def go_on_with(release: Release, event: Event, seen: Look) -> tuple[Release, tuple[Action, ...]]:
+    """The release with those challengers that go on: all, or by rule 7 the best of those that are done."""
+    if len(release.active) == 1 or not _for_one(release):
+        return release, ()
+    best = best_of(release, seen, event.only)
+    others = [version for version in release.active if version != best]
+    told = tuple(Supersede(version.name, version.digest, best.name) for version in others)
+    return replace(release, left=(*release.left, *(version.name for version in others))), told
+
+
+def _for_one(release: Release) -> bool:
+    """Whether what follows this stage is for one challenger alone."""
     if not at_last_weight(release):
-        return True
-    if at_last_proof(release):
-        return judgement.verdict == "promote"
-    here = {m.name for m in policy_of(release.spec).metrics if m.proved_at == judgement.place}
-    return here <= set(judgement.proved)
-
-
-def explain(release: Release, judgement: Judgement) -> Judgement:
-    """A judgement by which nothing is promoted or aborted, as a hold that says why not."""
-    if release.ended or judgement.reason == "sample_ratio":
-        return judgement
-    waits = "watching" if release.state == "watch" else "paused" if release.paused else release.state
-    if waits in ("watching", "paused", "approval"):
-        return _hold(judgement, waits)
-    if judgement.verdict != "promote":
-        return judgement
-    worse = any(check.lower > 0 and not is_worse(check) for check in judgement.checks.values())
-    return _hold(judgement, "block_check" if worse else "stage")
-
-
-def _hold(judgement: Judgement, reason: str) -> Judgement:
-    return replace(judgement, verdict="hold", reason=reason, sentence=f"{REASONS[reason]} ({judgement.sentence})")
-
-
-def keep_proofs(release: Release, evidence: Evidence, judgement: Judgement) -> Release:
-    """Write down the statistics of what this place has proved, for the stages that follow."""
-    policy, stats = policy_of(release.spec), evidence.at(judgement.place)
-    new = {name: proof_of(release, policy, stats, judgement, name) for name in judgement.proved}
-    return replace(release, proofs={**release.proofs, **new})
-
-
-def proof_of(release: Release, policy: JudgePolicy, stats: Stats, judgement: Judgement, name: str) -> dict[str, Any]:
-    """The record of one proof; void when the challenger's digest is another one."""
-    check = judgement.checks[name]
-    return {
-        "place": judgement.place,
-        **stats.state(name).to_json(),
-        "estimate": check.estimate,
-        "upper": check.upper,
-        "policy": policy.digest,
-        "digest": release.challenger.digest,
-    }
+        return False
+    following = [stage.kind for stage in release.spec.stages[release.stage + 1 :] if stage.kind in PLACE_OF_STAGE]
+    return not following or following[0] in ("canary", "interleave")
 
 
 def take_event(release: Release, event: Event, evidence: Evidence, now: float) -> tuple[Release, tuple[Action, ...]]:
@@ -214,11 +187,11 @@ def take_event(release: Release, event: Event, evidence: Evidence, now: float) -
     if to is None:
         return release, (Refuse(event.name, f"a release in state {release.state} takes no {event.name}"),)
     told = replace(release, reason=event.reason, sentence=event.sentence, by=event.by)
-    if to == "same":
-        return replace(told, **_FLAGS[event.name]), ((Latch(event.reason),) if event.name == "ratio" else ())
     if to == NEXT:
         return enter_next(told, evidence, now)
-    return replace(told, state=to, entered=now, paused=False), (_ending(told, event, to),)
+    if to == "same":
+        return _stay(told, event)
+    return replace(told, state=to, entered=now, paused=False), _ending(told, event, to)
 
 
 _FLAGS: Mapping[str, Mapping[str, Any]] = {
@@ -226,6 +199,14 @@ _FLAGS: Mapping[str, Mapping[str, Any]] = {
     "pause": {"paused": True},
     "resume": {"paused": False},
 }
+
+
+def _stay(release: Release, event: Event) -> tuple[Release, tuple[Action, ...]]:
+    """In the same state: a flag is set, or challengers leave."""
+    if event.only:
+        gone = tuple(Drop(v.name, v.digest, event.reason) for v in release.active if v.name in event.only)
+        return replace(release, left=(*release.left, *(action.version for action in gone))), gone
+    return replace(release, **_FLAGS[event.name]), ((Latch(event.reason),) if event.name == "ratio" else ())
 
 
 def enter_next(release: Release, evidence: Evidence, now: float) -> tuple[Release, tuple[Action, ...]]:
@@ -242,20 +223,15 @@ def enter_next(release: Release, evidence: Evidence, now: float) -> tuple[Releas
     return moved, (EnterStage(moved.state, moved.stage, moved.weight),)
 
 
-def carried_next(release: Release) -> float:
-    """The quality margin that is spent once this release is promoted, by its proof of the loss."""
-    proof = release.proofs.get("loss")
-    return carried_after(release.carried, proof["estimate"], proof["upper"]) if proof else release.carried
-
-
-def _ending(release: Release, event: Event, to: str) -> Action:
+def _ending(release: Release, event: Event, to: str) -> tuple[Action, ...]:
+    new = release.challenger
     if to == "watch":
-        return Promote(release.challenger.name, release.challenger.digest, event.reason, carried_next(release))
+        return (Promote(new.name, new.digest, event.reason, carried_next(release)),)
     if to == "aborted":
-        return Abort(release.challenger.name, release.challenger.digest, event.reason)
+        return tuple(Abort(version.name, version.digest, event.reason) for version in release.active)
     if to == "rolled_back":
-        return Rollback(release.challenger.name, release.challenger.digest, event.reason)
-    return End(to, event.reason)
+        return (Rollback(new.name, new.digest, event.reason),)
+    return (End(to, event.reason),)
 
 
 def command(

@@ -7,21 +7,25 @@ through the same folding.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tidegate.release.policy import SHADOW, SPLIT, WATCH
+
 if TYPE_CHECKING:
-    from tidegate.observations import Label, Prediction
+    pass
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Arms = NDArray[np.int16]
 Ids = NDArray[Any]
 CHAMPION, CHALLENGER = 0, 1
+KINDS = ("", SPLIT, SHADOW, WATCH)
+"""Places of evidence by the kind of a placed row; 0 is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,8 @@ class Rows:
 
     time: seconds since the epoch. arm: 0 the champion, 1 the challenger. propensity: probability with which the
     request was sent to the arm it got; 1.0 for mirrored rows. score: nan when the request failed. loss: where it is
-    known already, else nan and made from score and label at maturity. latency_ms: nan when unknown.
+    known already, else nan and made from score and label at maturity. latency_ms: nan when unknown. groups: its value
+    in each guarded slice, [rows, slices].
     """
 
     time: Floats
@@ -42,44 +47,54 @@ class Rows:
     loss: Floats
     error: Bools
     latency_ms: Floats
+    groups: Ids
 
     def __len__(self) -> int:
         return len(self.time)
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """Requests that both versions answered: the challenger's columns as they are, the champion's with `_old`."""
+class Placed(Rows):
+    """Rows with their slot in a `RequestBook`, and the kind of evidence each is: an index into `KINDS`."""
 
-    time: Floats
-    request_id: Ids
-    error: Bools
-    error_old: Bools
-    latency_ms: Floats
-    latency_ms_old: Floats
-    score: Floats
-    score_old: Floats
-    loss: Floats
-    loss_old: Floats
+    slot: NDArray[np.int64]
+    kind: NDArray[np.int8]
 
-    def __len__(self) -> int:
-        return len(self.time)
+
+def placed_at(rows: Rows, slot: NDArray[np.int64]) -> Placed:
+    """Rows of two arms with their slots and kinds.
+
+    A split has a share below 1. A pair is a request answered by one version, with a copy to the other: in `watch` the
+    challenger is the one that answers.
+    """
+    paired = rows.mirrored | (rows.propensity >= 1)
+    shadow = rows.mirrored == (rows.arm == CHALLENGER)
+    kind = np.where(paired, np.where(shadow, 2, 3), 1).astype(np.int8)
+    return Placed(**{part.name: getattr(rows, part.name) for part in fields(rows)}, slot=slot, kind=kind)
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What became of requests. value: nan for an outcome that never comes (cancelled); it leaves the loss."""
+    """What became of requests, or of one business metric of theirs.
+
+    value: nan for an outcome that never comes (cancelled); it leaves the loss. metric: empty for the outcome itself.
+    wall: when each was received; of two with one time the one received last stands. None: all at once.
+    """
 
     time: Floats
     request_id: Sequence[str]
     value: Floats
+    metric: str = ""
+    wall: Floats | None = None
 
 
-T = TypeVar("T", bound="Rows | Pairs")
+T = TypeVar("T", bound="Rows")
 
 
 def take(table: T, index: Any) -> T:
     """The rows at `index` (positions, a mask or a slice)."""
+    if isinstance(index, np.ndarray) and index.dtype == np.bool_ and index.all():
+        return table
     return type(table)(**{part.name: getattr(table, part.name)[index] for part in fields(table)})
 
 
@@ -96,11 +111,14 @@ def in_order(time: Floats, request_id: Ids) -> NDArray[np.intp] | None:
     later, tied = time[1:] > time[:-1], time[1:] == time[:-1]
     if (later | tied).all() and (request_id[1:][tied] >= request_id[:-1][tied]).all():
         return None
-    by_time = np.argsort(time, kind="stable")
-    again = np.sort(time)
+    by_time: NDArray[np.intp] = np.argsort(time, kind="stable")
+    again = time[by_time]
     if not (again[1:] == again[:-1]).any():
         return by_time
-    return np.asarray(sorted(by_time.tolist(), key=lambda i: (time[i], request_id[i])))
+    import polars as pl
+
+    keys = pl.DataFrame({"time": time, "id": pl.Series(request_id.tolist(), dtype=pl.String)})
+    return np.asarray(keys.select(pl.arg_sort_by("time", "id", maintain_order=True)).to_series().to_numpy(), np.intp)
 
 
 def ordered(table: T) -> T:
@@ -116,12 +134,12 @@ class Waiting:
     chunks: list[tuple[float, int, Any]] = field(default_factory=list)
     added: int = 0
 
-    def put(self, table: Rows | Pairs) -> None:
+    def put(self, table: Rows) -> None:
         """Keep a table for later."""
         if len(table):
             self._push(ordered(table))
 
-    def _push(self, table: Rows | Pairs) -> None:
+    def _push(self, table: Rows) -> None:
         self.added += 1
         heapq.heappush(self.chunks, (float(table.time[0]), self.added, table))
 
@@ -148,8 +166,12 @@ def rows_of(
     loss: Sequence[float] | None = None,
     error: Sequence[bool] | None = None,
     latency_ms: Sequence[float] | None = None,
+    groups: Sequence[Sequence[str]] = (),
 ) -> Rows:
-    """Rows from plain sequences of one length; a column that is not given is nan or false throughout."""
+    """Rows from plain sequences of one length; a column that is not given is nan or false throughout.
+
+    groups: one sequence a guarded slice.
+    """
     size = len(time)
     ids = np.empty(size, dtype=object)
     ids[:] = list(request_id)
@@ -160,6 +182,9 @@ def rows_of(
     def bools(values: Sequence[bool] | None) -> Bools:
         return np.zeros(size, dtype=np.bool_) if values is None else np.asarray(values, dtype=np.bool_)
 
+    values = np.empty((size, len(groups)), dtype=object)
+    for number, column in enumerate(groups):
+        values[:, number] = list(column)
     return Rows(
         floats(time),
         ids,
@@ -170,33 +195,5 @@ def rows_of(
         floats(loss),
         bools(error),
         floats(latency_ms),
+        values,
     )
-
-
-def rows_from_predictions(found: Iterable[Prediction], release: str, champion: str, challenger: str) -> Rows:
-    """The rows of the prediction log that are evidence of `release`, arms told by version.
-
-    A row without the arm's header went round the gateway and is none; one whose header names another version than
-    its own is a mirrored copy (propensity 1.0); rows of other releases and other versions are left out, and so are
-    rows without a propensity in (0, 1].
-    """
-    arms = {champion: CHAMPION, challenger: CHALLENGER}
-    kept = [p for p in found if p.release == release and p.arm is not None and p.version in arms]
-    kept = [p for p in kept if p.arm != p.version or (p.propensity is not None and 0 < p.propensity <= 1)]
-    return rows_of(
-        [p.time for p in kept],
-        [p.request_id for p in kept],
-        [arms[p.version] for p in kept],
-        [1.0 if p.arm != p.version else float(p.propensity or 0.0) for p in kept],
-        mirrored=[p.arm != p.version for p in kept],
-        score=[float("nan") if p.score is None else p.score for p in kept],
-        error=[p.error for p in kept],
-        latency_ms=[p.latency_ms for p in kept],
-    )
-
-
-def labels_of(found: Iterable[Label]) -> Labels:
-    """Labels of the outcome itself; values under a business metric's name are left out."""
-    kept = [label for label in found if label.metric is None]
-    value = [float("nan") if p.value is None or p.outcome == "cancelled" else p.value for p in kept]
-    return Labels(np.asarray([p.time for p in kept], dtype=np.float64), [p.request_id for p in kept], np.asarray(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from tidegate.release.plan import Plan
+from tidegate.release.plan import Plan, Regions, Split
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,15 @@ class Running:
 
 @dataclass(frozen=True)
 class Observed:
-    """What runs and how traffic goes, as seen on the target; never what was asked for."""
+    """What runs and how traffic goes, as seen on the target; never what was asked for. Fields are those of a `Plan`."""
 
-    running: tuple[Running, ...]
-    split: tuple[tuple[str, float], ...]
-    mirrors: tuple[str, ...]
+    running: tuple[Running, ...] = ()
+    split: Split = ()
+    mirrors: tuple[str, ...] = ()
     release: str = ""
+    sticky: str = ""
+    regions: Regions | None = None
+    merge: tuple[str, ...] = ()
 
 
 class Target(Protocol):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tidegate.release.plan import Plan
-from tidegate.targets.gateway import PREDICTIONS
-from tidegate.targets.routes import RELEASE, TOTAL, Entry, entries
+from tidegate.release.plan import Plan, Regions, Split
+from tidegate.targets.base import Observed
+from tidegate.targets.routes import MERGE, RANK, REGION, RELEASE, TOTAL, WEIGHTS, Entry, Match, Rule, rules, shares_of
 
 CONTROL = "control"
 CONTROL_PREFIXES = ("/labels", "/clock", "/status", "/console")
@@ -56,26 +56,82 @@ def routes(plan: Plan | None) -> Json:
     return _response([{"@type": _TYPE + "config.route.v3.RouteConfiguration", **table}], version)
 
 
-def read_routes(table: Json) -> tuple[tuple[tuple[str, float], ...], tuple[str, ...], str]:
-    """(split, mirrors, release) of a route configuration as Envoy dumps it; empty where nothing is served."""
-    for route in table["virtual_hosts"][0]["routes"]:
-        action = route.get("route", {})
-        if "weighted_clusters" in action:
-            ways = action["weighted_clusters"]["clusters"]
-            split = tuple((way["name"], way["weight"] / TOTAL) for way in ways)
-            mirrors = tuple(policy["cluster"] for policy in action.get("request_mirror_policies", ()))
-            headers = {h["header"]["key"]: h["header"]["value"] for h in ways[0]["request_headers_to_add"]}
-            return split, mirrors, headers.get(RELEASE, "")
-    return (), (), ""
+def read_routes(table: Json) -> Observed:
+    """What a route configuration, as Envoy dumps it, does with traffic; empty where nothing is served."""
+    routes = [r for r in table["virtual_hosts"][0]["routes"] if "weighted_clusters" in r.get("route", {})]
+    if not routes:
+        return Observed()
+    last = routes[-1]  # of everything: no header is asked for
+    mirrored = [r["route"].get("request_mirror_policies", ()) for r in routes]
+    return Observed(
+        split=_split_of(last),
+        mirrors=tuple(policy["cluster"] for policy in max(mirrored, key=len)),
+        release=next((found[RELEASE] for route in routes for found in _sets(route) if RELEASE in found), ""),
+        sticky=_cookie_name(last),
+        regions=_regions_of(routes),
+        merge=next((_merged(route) for route in routes if _path(route) == RANK and _merged(route)), ()),
+    )
+
+
+def _path(route: Json) -> str:
+    match = route["match"]
+    return str(match.get("path_separated_prefix") or match.get("prefix"))
+
+
+def _ways(route: Json) -> list[Json]:
+    return list(route["route"]["weighted_clusters"]["clusters"])
+
+
+def _split_of(route: Json) -> Split:
+    return tuple((way["name"], way["weight"] / TOTAL) for way in _ways(route))
+
+
+def _sets(route: Json) -> Iterator[dict[str, str]]:
+    """The request headers that each way sets."""
+    for way in _ways(route):
+        yield {h["header"]["key"]: h["header"]["value"] for h in way["request_headers_to_add"]}
+
+
+def _cookie_name(route: Json) -> str:
+    brings = [h["header"]["value"] for way in _ways(route) for h in way.get("response_headers_to_add", ())]
+    return brings[0].partition("=")[0] if brings else ""
+
+
+def _regions_of(routes: Sequence[Json]) -> Regions | None:
+    found = [route for route in routes if _path(route) == "/" and REGION in next(_sets(route))]
+    if not found:
+        return None
+    header = found[0]["match"]["headers"][0]["name"]
+    return Regions(header, tuple((next(_sets(route))[REGION], _split_of(route)) for route in found))
+
+
+def _merged(route: Json) -> tuple[str, ...]:
+    headers = next(_sets(route)) if _ways(route)[0]["name"] == MERGE else {}
+    return tuple(version for version, _ in shares_of(headers.get(WEIGHTS, "")))
 
 
 def _served(plan: Plan) -> list[Json]:
-    ways = [_way(entry) for entry in entries(plan)]
-    mirrors = [_mirror(version) for version in plan.mirrors]
-    action = {"weighted_clusters": {"clusters": ways}, "timeout": "15s", "retry_policy": _RETRIES}
-    mirrored = {**action, "request_mirror_policies": mirrors} if mirrors else action
-    predictions = [{"match": _under(prefix), "route": mirrored} for prefix in PREDICTIONS]
-    return [*predictions, {"match": {"prefix": "/"}, "route": action}]
+    return [
+        {"match": _match(prefix, rule.match), "route": action}
+        for rule in rules(plan)
+        for action in [_action(rule)]
+        for prefix in rule.prefixes
+    ]
+
+
+def _action(rule: Rule) -> Json:
+    ways = {"clusters": [_way(entry) for entry in rule.entries]}
+    action: Json = {"weighted_clusters": ways, "timeout": "15s", "retry_policy": _RETRIES}
+    mirrors = [_mirror(version) for version in rule.mirrors]
+    return {**action, "request_mirror_policies": mirrors} if mirrors else action
+
+
+def _match(prefix: str, match: Match | None) -> Json:
+    path = {"prefix": "/"} if prefix == "/" else _under(prefix)
+    if match is None:
+        return path
+    value = {"safe_regex": {"regex": match.value}} if match.regex else {"exact": match.value}
+    return {**path, "headers": [{"name": match.header, "string_match": value}]}
 
 
 def _unserved() -> list[Json]:
@@ -98,7 +154,12 @@ def _way(entry: Entry) -> Json:
             for key, value in entry.sets
         ],
     }
-    return {**way, "request_headers_to_remove": list(entry.removes)} if entry.removes else way
+    if entry.removes:
+        way["request_headers_to_remove"] = list(entry.removes)
+    if entry.cookie:
+        cookie = {"key": "set-cookie", "value": entry.cookie}
+        way["response_headers_to_add"] = [{"header": cookie, "append_action": "APPEND_IF_EXISTS_OR_ADD"}]
+    return way
 
 
 def _mirror(version: str) -> Json:

@@ -12,6 +12,7 @@ from typing import Any
 from tidegate.errors import PlatformError, UserError
 from tidegate.release.plan import Plan
 from tidegate.targets import envoy
+from tidegate.targets.base import Observed
 from tidegate.targets.processes import (
     Process,
     Record,
@@ -88,14 +89,14 @@ class Gateway:
         self._swap("rds.json", wanted)
         self._wait(lambda: http(self._port, envoy.PROBE)[2] == version, "routes")
 
-    def in_force(self) -> tuple[tuple[tuple[str, float], ...], tuple[str, ...], str]:
-        """(split, mirrors, release) by Envoy's own account; nothing while it does not run."""
+    def in_force(self) -> Observed:
+        """How traffic goes by Envoy's own account; nothing while it does not run."""
         process = self.process
         if process is None:
-            return (), (), ""
+            return Observed()
         status, _, body = http(process.admin_port, "/config_dump?resource=dynamic_route_configs")
         found = json.loads(body).get("configs", []) if status == 200 else []
-        return envoy.read_routes(found[0]["route_config"]) if found else ((), (), "")
+        return envoy.read_routes(found[0]["route_config"]) if found else Observed()
 
     def drained(self, version: str) -> bool:
         """Whether no request to this version is in flight."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,8 @@ from tidegate.errors import NotReady, PlatformError
 from tidegate.release.plan import Backend, Plan
 from tidegate.targets.base import Observed, Running
 from tidegate.targets.gatewayd import Gateway, http
-from tidegate.targets.processes import Process, Record, listen, spawn, stop, tail, wait_until
+from tidegate.targets.processes import Process, Record, Role, listen, spawn, stop, tail, wait_until
+from tidegate.targets.routes import MERGE
 from tidegate.train.model_file import folder_name
 
 READY_SECONDS = 60.0
@@ -73,7 +75,8 @@ class LocalTarget:
         with self._changing:
             self.start()
             wanted = self._ensure(plan.backends)
-            leaving = [process for process in self._services() if process not in wanted]
+            wanted += self._ensure_merge(plan, wanted)
+            leaving = [process for process in self._writing() if process not in wanted]
             self._gateway.clusters(_endpoints([*leaving, *wanted]))
             self._gateway.routes(plan)
             self._leave(leaving, wanted)
@@ -85,9 +88,10 @@ class LocalTarget:
         for process in self._services():
             if (seen := self._answers(process)) is not None:
                 ready[seen] += 1
-        split, mirrors, release = self._gateway.in_force()
         running = tuple(Running(version, digest, count) for (version, digest), count in sorted(ready.items()))
-        return Observed(running, split, mirrors, release)
+        traffic = self._gateway.in_force()
+        merges = any(self._answers(process) is not None for process in self._of("merge"))
+        return replace(traffic, running=running, merge=traffic.merge if merges else ())
 
     def mark(self, now: float) -> float:
         """Announce event time to every running service; the time up to which all of them have written their rows.
@@ -98,22 +102,29 @@ class LocalTarget:
         if self._clock == "wall":
             return now - WALL_LAG
         self._now = max(self._now, now)
-        services = [process for process in self._services() if process.ready]
+        services = [process for process in self._writing() if process.ready]
         return min((self._announce(process) for process in services), default=self._now)
 
     def writers(self) -> frozenset[str]:
         """Names under which running services write the prediction log."""
-        return frozenset(process.writer for process in self._services() if process.ready)
+        return frozenset(process.writer for process in self._writing() if process.ready)
 
     def stop(self) -> None:
         """Drain and stop the gateway, then the services; no process is left."""
         with self._changing:
             self._gateway.stop()
-            stop(self._services())
+            stop(self._writing())
             self._record.prune()
 
     def _services(self) -> list[Process]:
-        return [process for process in self._record.alive if process.role == "service"]
+        return self._of("service")
+
+    def _writing(self) -> list[Process]:
+        """Whatever writes the prediction log: services, and the merge service where there is one."""
+        return self._of("service", "merge")
+
+    def _of(self, *roles: str) -> list[Process]:
+        return [process for process in self._record.alive if process.role in roles]
 
     def _ensure(self, backends: Iterable[Backend]) -> list[Process]:
         """The processes of the plan, all ready; those that were missing are started."""
@@ -133,22 +144,44 @@ class LocalTarget:
             raise
 
     def _spawn(self, backend: Backend) -> Process:
-        writer = f"{backend.version}-{time.time_ns() // 1000:x}"
-        model, log = self._state / "models" / folder_name(backend.digest), self._logs / f"{writer}.log"
+        model = self._state / "models" / folder_name(backend.digest)
+        arguments = ["--model-dir", str(model), "--digest", backend.digest, "--version", backend.version]
+        arguments += self._service_arguments
+        for key in self._public_keys:
+            arguments += ["--public-key", key]
+        return self._start("service", backend.version, backend.digest, arguments)
+
+    def _ensure_merge(self, plan: Plan, services: Sequence[Process]) -> list[Process]:
+        """The merge service between these services, ready; none where no lists are merged."""
+        if not plan.merge:
+            return []
+        places = _endpoints(services)
+        sides = [f"{version}={','.join(map(str, places[version]))}" for version in plan.merge]
+        between = " ".join(sides)
+        words = ["--champion", sides[0], "--challenger", sides[1]]
+        same = [process for process in self._of("merge") if process.digest == between]
+        process = same[0] if same else self._start("merge", MERGE, between, words)
+        try:
+            return [self._when_ready(process)]
+        except PlatformError:
+            stop([process], grace=2.0)
+            self._record.prune()
+            raise
+
+    def _start(self, role: Role, version: str, digest: str, words: Sequence[str]) -> Process:
+        """Start ``tidegate.serve.<role>`` with these arguments and those that every writer of the log gets."""
+        writer = f"{version}-{time.time_ns() // 1000:x}"
+        log = self._logs / f"{writer}.log"
         with listen() as listening:
             arguments = [
-                sys.executable, "-m", "tidegate.serve.service", "--model-dir", str(model), "--digest", backend.digest,
-                "--name", self._model, "--version", backend.version, "--writer", writer, "--clock", self._clock,
+                sys.executable, "-m", f"tidegate.serve.{role}", *words,
+                "--name", self._model, "--writer", writer, "--clock", self._clock,
                 "--observations", str(self._state / "observations" / "predictions"),
-                "--token-file", str(self._state / "token"), "--fd", "3", *self._service_arguments,
+                "--token-file", str(self._state / "token"), "--fd", "3",
             ]  # fmt: skip
-            for key in self._public_keys:
-                arguments += ["--public-key", key]
             pid, created = spawn(arguments, log, listening)
             port = int(listening.getsockname()[1])
-        process = Process(
-            "service", pid, created, port, str(log), version=backend.version, digest=backend.digest, writer=writer
-        )
+        process = Process(role, pid, created, port, str(log), version=version, digest=digest, writer=writer)
         self._record.put(process)
         return process
 

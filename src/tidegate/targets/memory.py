@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tidegate.errors import NotReady
 from tidegate.release.plan import Plan
+from tidegate.targets import envoy
 from tidegate.targets.base import Observed, Running
-from tidegate.targets.routes import TOTAL, entries
 
 
 @dataclass
@@ -15,7 +15,7 @@ class MemoryTarget:
     """Keeps the last plan; versions in `broken` never become ready."""
 
     broken: set[str] = field(default_factory=set)
-    _observed: Observed = field(default_factory=lambda: Observed((), (), ()))
+    _observed: Observed = field(default_factory=Observed)
 
     def apply(self, plan: Plan) -> None:
         """Take the plan over; NotReady, and no change, when it needs a version that is broken."""
@@ -24,8 +24,8 @@ class MemoryTarget:
             if backend.version in self.broken and (backend.version, backend.digest) not in serving:
                 raise NotReady(backend.version, "")
         running = sorted((b.version, b.digest, b.replicas) for b in plan.backends)
-        split = tuple((entry.version, entry.weight / TOTAL) for entry in entries(plan))
-        self._observed = Observed(tuple(Running(*one) for one in running), split, plan.mirrors, plan.release)
+        traffic = envoy.read_routes(envoy.routes(plan)["resources"][0])
+        self._observed = replace(traffic, running=tuple(Running(*one) for one in running))
 
     def observe(self) -> Observed:
         """What the last plan left running."""

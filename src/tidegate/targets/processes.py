@@ -24,7 +24,7 @@ PORTS = range(20000, 32000)
 """Below Linux's range for outgoing connections (32768 on), so that a dead server's port is not taken by a client."""
 
 Role = str
-"""``gateway`` or ``service``."""
+"""``gateway``, ``service`` or ``merge``."""
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -39,6 +39,7 @@ class Process(msgspec.Struct, frozen=True):
     """Of a gateway."""
     version: str = ""
     digest: str = ""
+    """Of a merge service instead: the services between which it stands."""
     writer: str = ""
     """Name of its prediction log's segments."""
     ready: bool = False

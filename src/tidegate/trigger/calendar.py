@@ -15,10 +15,10 @@ MINUTE = 60.0
 
 def check_schedule(schedule: ScheduleTrigger, where: str = "triggers.schedule") -> None:
     """UserError naming the field, where a cron or a bound of an event does not parse or never comes."""
-    _next(schedule.cron, 0.0, f"{where}.cron")
+    first_after(schedule.cron, 0.0, f"{where}.cron")
     for at, event in enumerate(schedule.events):
         start, end = bounds(event, f"{where}.events[{at}]")
-        _next(event.cron, 0.0, f"{where}.events[{at}].cron")
+        first_after(event.cron, 0.0, f"{where}.events[{at}].cron")
         if end <= start:
             raise UserError(f"{where}.events[{at}].to", event.to, f"a time after `from`, {event.from_}")
 
@@ -34,10 +34,10 @@ def due(schedule: ScheduleTrigger, after: float | None, until: float) -> str | N
         where = f"triggers.schedule.events[{at}]"
         start, end = bounds(event, where)
         if begin < end and start <= until:
-            time = _next(event.cron, max(begin, math.ceil(start) - 1), f"{where}.cron")
+            time = first_after(event.cron, max(begin, math.ceil(start) - 1), f"{where}.cron")
             if time <= until and time < end:
                 return f"{event.name}, {iso(time)}"
-    time = _next(schedule.cron, begin, "triggers.schedule.cron")
+    time = first_after(schedule.cron, begin, "triggers.schedule.cron")
     return iso(time) if time <= until else None
 
 
@@ -57,7 +57,7 @@ def _bound(text: str, where: str, whole_day: timedelta) -> float:
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _next(cron: str, after: float, where: str) -> float:
+def first_after(cron: str, after: float, where: str) -> float:
     """The first time of a cron line after a time. Remembers the last answer: ticks mostly fall before the same one."""
     memory = _memory(cron)
     if memory and memory[0][0] <= after < memory[0][1]:

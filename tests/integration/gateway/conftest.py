@@ -31,6 +31,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     return models, digests
 
 
+@pytest.fixture(scope="session")
+def steep(store: tuple[Path, dict[str, str]]) -> dict[str, str]:
+    """Two more versions in the store that rank the other way round."""
+    return {"v1": write_model(store[0], 0.5), "v2": write_model(store[0], 0.5, weights=(-0.4, 0.6, 0.05))}
+
+
 @pytest.fixture
 def state(tmp_path: Path, store: tuple[Path, dict[str, str]]) -> Path:
     shutil.copytree(store[0], tmp_path / "models")

@@ -21,8 +21,8 @@ def in_force(state) -> tuple[dict[str, float], list[str], str]:
     processes = json.loads((state / "target" / "processes.json").read_text())
     (port,) = [process["admin_port"] for process in processes if process["role"] == "gateway"]
     found = json.loads(http(port, "/config_dump?resource=dynamic_route_configs")[2])["configs"]
-    split, mirrors, release = envoy.read_routes(found[0]["route_config"])
-    return dict(split), list(mirrors), release
+    seen = envoy.read_routes(found[0]["route_config"])
+    return dict(seen.split), list(seen.mirrors), seen.release
 
 
 def told(traffic: dict) -> tuple[dict[str, float], list[str], str]:

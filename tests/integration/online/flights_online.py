@@ -25,7 +25,8 @@ from tidegate.observations import Prediction, SegmentReader
 from tidegate.serve.by_key import KeyLookup
 from tidegate.serve.loaded import load_model
 from tidegate.serve.prediction_log import PredictionLog
-from tidegate.serve.request_path import Identity, RequestPath
+from tidegate.serve.request_path import RequestPath
+from tidegate.serve.scoring import Identity
 from tidegate.train.model_file import Feature, FeatureSchema, folder_name
 from tidegate.validate.step import validate
 from tidegate.version.step import version

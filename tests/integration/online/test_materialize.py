@@ -27,6 +27,7 @@ from tidegate.features.logged import check_parity
 from tidegate.features.materialize import materialize
 from tidegate.features.online_write import write_online
 from tidegate.features.parity import same
+from tidegate.serve.batch import Batch, Job
 from tidegate.spec import load_model
 
 FIRST, SECOND = "2013-01-20", "2013-01-24"
@@ -89,6 +90,19 @@ def test_features_by_key_are_bit_equal_to_the_feature_steps(work: Work, until: s
         served = pl.Series(values, dtype=pl.String if name in ("carrier", "origin", "dest") else pl.Float64)
         assert np.all(same(served, offline[name])), name
     assert any(row.fallback == "carrier" for row in rows)
+
+
+def test_a_batch_by_key_scores_as_predict_by_key_does(work: Work, tmp_path: Path) -> None:
+    service = Service(work.state, work.digest, writer="read")
+    logged = {int(one.request_id.partition("/")[2]): one for one in service.rows() if one.request_id[:7] == "second/"}
+    service.close()
+    at = datetime.fromisoformat(f"{SECOND}T00:00:00+00:00")
+    rows = pl.DataFrame(asked_of(work.entities)).with_columns(flight_id=work.entities["flight_id"], event_timestamp=at)
+    rows.write_parquet(tmp_path / "rows.parquet")
+    place = str(tmp_path / "out")
+    job = Job("m", "v1", work.digest, FLIGHTS, str(work.state), str(tmp_path / "rows.parquet"), place, at.timestamp())
+    assert Batch(job).run().rows == len(logged) == work.entities.height
+    assert pl.read_parquet(place)["score"].to_list() == [logged[number].score for number in range(len(logged))]
 
 
 def test_an_unseen_aircraft_is_answered_at_level_carrier_and_an_unseen_carrier_at_level_all(

@@ -107,7 +107,7 @@ def test_a_refused_model_has_every_number_and_no_version(state, journal):
 def test_runs_are_in_mlflow_and_only_the_version_is_registered(state, journal):
     from tidegate.register import registry
 
-    client = registry._client(state)
+    client = registry.client_of(state)
     (version,) = client.search_model_versions(f"name = '{MODEL}'")
     assert (version.tags["version"], version.tags["run"]) == ("v1", "passing")
     outcomes = {json.loads((state / "runs" / run / "status.json").read_text())["error"] for run in ("passing", "again")}

@@ -40,7 +40,7 @@ MODEL, EVERY = "flight-delay", {*planted.TEXTS, *planted.NUMBERS}
 def arguments(run: str) -> dict[str, str]:
     settings = RunSettings(
         training=TrainingSpec(mode="stateless", retain=False, replay=0.0),
-        gate=GateSpec(margin=0.0, slices=("origin",)),
+        gate=GateSpec(margin=0.0, slices=("origin", "dest")),
         gate_window=timedelta(days=7),
     )
     named = {"workload": "planted_flights:flight_delay", "model": MODEL, "until": "2013-02-08T00:00:00Z", "run": run}
@@ -117,6 +117,10 @@ def test_what_is_kept_is_counts_sums_and_bins_of_at_least_20_rows(state):
     assert sum(wind["counts"]) == wind["count"]
     assert len(wind["edges"]) == len(wind["counts"]) + 1
     assert all(rows >= 20 for rows, _ in kept["features"]["dest"]["categories"].values())
+    measured = data["gate"]["measurements"]
+    values = [measured["days"], *(days for column in measured["slices"].values() for days in column.values())]
+    assert min(min(days["rows"]) for days in values) >= 20
+    assert "others" in measured["slices"]["dest"]
 
 
 def test_the_model_answers_and_its_text_holds_the_contracts_range(state):

@@ -49,7 +49,10 @@ WRONG = {
         "slices: [origin]}\n  training: {families: [forest]}",
         "training.families: got 'forest', takes one of hist",
     ),
-    "shadow: {requests: 300}": ("approval: {}}, {interleave: {}", "takes"),
+    "shadow: {requests: 300}": (
+        "approval: {}}, {ab: {arms: {champion: 50%, a: 25%}}",
+        "release.stages.1.ab.arms: got '75%', takes arms that sum to 100%",
+    ),
 }
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tidegate.release.confidence import State
-from tidegate.release.evidence import Evidence, Stats, add_blocks, fold_difference, fold_split, fold_split_matured
+from tidegate.release.evidence import Evidence, Stats
+from tidegate.release.sums import add_blocks, fold_difference, fold_split, fold_split_matured
 
 
 def slowly(y, a, pi):

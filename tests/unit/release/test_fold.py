@@ -1,12 +1,15 @@
 """The stream: order, pairing, lateness, labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tidegate.observations import Label, Prediction
 from tidegate.release.fold import EvidenceFold
+from tidegate.release.logged import labels_of, rows_from_predictions
 from tidegate.release.policy import JudgePolicy, Metric
-from tidegate.release.rows import Labels, labels_of, rows_from_predictions, rows_of
+from tidegate.release.rows import Labels, rows_of
 
 POLICY = JudgePolicy(
     alpha=0.05,
@@ -167,9 +170,51 @@ def test_rows_of_the_log_that_are_no_evidence_are_left_out():
     assert rows.propensity.tolist() == [0.5, 1.0]
 
 
-def test_labels_of_business_metrics_are_left_out():
+def test_labels_come_by_metric_and_metrics_that_nobody_asked_for_are_left_out():
     told = [Label("q", 1.0, 1.0, 1.0, "observed"), Label("q", 1.0, 1.0, 5.0, "observed", metric="cost")]
-    told.append(Label("p", 1.0, 1.0, None, "cancelled"))
-    found = labels_of(told)
-    assert list(found.request_id) == ["q", "p"]
-    assert np.isnan(found.value[1])
+    told += [Label("p", 1.0, 1.0, None, "cancelled"), Label("q", 1.0, 1.0, 5.0, "observed", metric="clicks")]
+    outcome, cost = labels_of(told, ["cost"])
+    assert list(outcome.request_id) == ["q", "p"]
+    assert np.isnan(outcome.value[1])
+    assert (cost.metric, cost.value.tolist()) == ("cost", [5.0])
+    assert [found.metric for found in labels_of(told)] == [""]
+
+
+def test_a_row_that_a_cookie_sent_is_no_observation_of_its_own():
+    found = [prediction(), prediction(request_id="p", returning=True), prediction(request_id="r", endpoint="rank")]
+    assert rows_from_predictions(found, "r", "v1", "v2").request_id.tolist() == ["q"]
+
+
+def test_of_more_than_two_arms_the_propensity_is_that_between_the_two():
+    weights = "v1=0.5,v2=0.3,v3=0.2"
+    found = [
+        prediction(propensity=0.5, weights=weights),
+        prediction(request_id="b", version="v2", arm="v2", propensity=0.3, weights=weights),
+        prediction(request_id="c", version="v3", arm="v3", propensity=0.2, weights=weights),
+        prediction(request_id="d", propensity=0.5, weights="v1=1.0"),
+        prediction(request_id="e", propensity=0.5, weights="nonsense"),
+    ]
+    rows = rows_from_predictions(found, "r", "v1", "v2")
+    assert rows.request_id.tolist() == ["q", "b"]
+    assert rows.propensity.tolist() == pytest.approx([0.625, 0.375])
+
+
+def test_the_values_of_a_slice_are_checks_in_the_order_in_which_they_are_seen():
+    fold = EvidenceFold(replace(POLICY, slices=("origin",)))
+    rows = [("a", 3, "JFK"), ("b", 1, "LGA"), ("c", 2, "JFK")]
+    for name, time, origin in rows:
+        fold.add(rows_of([time], [name], [1], [0.5], score=[0.5], groups=[[origin]]))
+    fold.label(labels(*[(name, time, 1.0) for name, time, _ in rows]))
+    stats = fold.advance(200).at("split")
+    assert [check for check in stats.states if "[" in check] == ["loss[origin=LGA]", "loss[origin=JFK]"]
+    assert stats.state("loss[origin=JFK]").n == 2
+
+
+def test_a_slice_of_very_many_values_has_one_check_for_the_rest():
+    fold, size = EvidenceFold(replace(POLICY, slices=("tail",))), 80
+    ids = [f"q{i}" for i in range(size)]
+    fold.add(rows_of(range(size), ids, [1] * size, [0.5] * size, score=[0.5] * size, groups=[ids]))
+    fold.label(labels(*[(name, 1, 1.0) for name in ids]))
+    states = fold.advance(500).at("split").states
+    assert sum("[" in check for check in states) == 51
+    assert states["loss[tail: others]"].n == 30

@@ -1,14 +1,15 @@
 """The verdict's rule, in its order, on hand-made statistics."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tidegate.errors import UserError
-from tidegate.release.confidence import State
+from tidegate.release.confidence import State, bounds
 from tidegate.release.evidence import Counts, Stats
-from tidegate.release.judge import block_limits, carried_after, check_metric, judge
+from tidegate.release.judge import block_limits, carried_after, check_metric, check_slices, judge
 from tidegate.release.policy import JudgePolicy, Metric, policy_of
 from tidegate.spec import ReleaseSpec
 
@@ -136,6 +137,51 @@ def test_quality_on_a_split_is_tuned_for_16_and_the_rest_for_4():
     assert loss != pairs
 
 
+COST = Metric("cost", 2.0, "split", True, bound=10.0)
+
+
+def test_a_business_metric_is_judged_in_its_own_unit():
+    rules = policy(metrics=(*policy().metrics, COST))
+    found = look(rules, stats(cost=mean(0.05)))
+    assert (found.verdict, found.checks["cost"].estimate) == ("abort", pytest.approx(0.5))
+    assert found.checks["cost"].margin == 2.0
+    assert rules.a_abort == pytest.approx(0.05 / 3)
+    assert look(rules, stats(cost=mean(0.0))).verdict == "promote"
+    assert look(rules, stats(cost=mean(0.0, n=100))).reason == "too_little_evidence"
+
+
+def test_what_is_carried_is_of_the_loss_alone():
+    rules = policy(metrics=(COST,))
+    assert look(rules, Stats({"cost": mean(0.0)}, {}, Counts(matured=9)), carried=5.0).verdict == "promote"
+
+
+def test_a_slice_that_is_worse_aborts_and_needs_no_proof():
+    rules = policy(slices=("origin",), block=DAY)
+    good = {"loss[origin=JFK]": mean(0.0, n=100), "loss[dest=LAX]": mean(0.5)}
+    assert look(rules, stats(days=7, **good)).verdict == "promote"
+    worse = stats(days=7, **{**good, "loss[origin=LGA]": mean(0.05)})
+    assert look(rules, worse).reason == "block_check", "a slice that may be worse keeps a promotion"
+    blocks = {**worse.blocks, "loss[origin=LGA]": {d: (9, 1.0 + d / 99, 20.0) for d in range(5)}}
+    found = look(rules, replace(worse, blocks=blocks))
+    assert (found.verdict, found.reason) == ("abort", "proved_worse")
+    assert "loss[origin=LGA]" in found.sentence
+
+
+def test_the_values_of_a_slice_share_one_level():
+    rules = policy(slices=("origin",))
+    same = {f"loss[origin={value}]": mean(0.001) for value in "abc"}
+    found = check_slices(rules, Stats(same), "split")
+    state = mean(0.001)
+    for k, check in enumerate(found.values(), start=1):
+        assert check.lower == bounds(state, rules.a_abort / (k * (k + 1)), 0.05, 16.0)[0]
+    assert sum(1 / (k * (k + 1)) for k in range(1, 10_000)) < 1
+
+
+def test_labels_of_a_business_metric_that_are_lost_in_one_arm_hold():
+    lost = State(10_000, 0, 500.0, 2500, 10_000)
+    assert look(policy(), stats(sample_ratio_labels_cost=lost)).reason == "sample_ratio"
+
+
 def test_block_limits_of_equal_blocks_are_the_t_limits_of_their_means():
     from scipy import stats as reference
 
@@ -159,7 +205,7 @@ def test_blocks_without_weight_do_not_count():
 
 
 def test_carried_grows_by_the_estimate_and_shrinks_by_what_is_proved():
-    assert carried_after(0.001, 0.002, 0.004) == pytest.approx(0.003)
+    assert carried_after(0.001, 0.002, 0.005) == pytest.approx(0.001 + 0.002 + 0.001)
     assert carried_after(0.001, -0.002, 0.001) == pytest.approx(0.001)
     assert carried_after(0.003, -0.004, -0.001) == pytest.approx(0.002)
     assert carried_after(0.001, -0.4, -0.1) == 0.0
@@ -177,8 +223,9 @@ def test_with_a_shadow_stage_the_loss_is_proved_there():
     "more",
     [
         {"stages": [{"approval": {}}]},
-        {"judge": {"loss": {"slices": ["origin"]}}},
-        {"judge": {"metrics": [{"name": "cost", "margin": 1, "bound": 9}]}},
+        {"judge": {"metrics": [{"name": "loss", "margin": 1, "bound": 9}]}},
+        {"judge": {"metrics": [{"name": "cost", "margin": 1, "bound": 9}] * 2}},
+        {"judge": {"metrics": [{"name": "cost", "margin": 1, "bound": 9}]}, "stages": [{"shadow": {}}]},
         {"judge": {"loss": None, "errors": None}},
     ],
 )

@@ -273,3 +273,77 @@ def test_blocks_and_least_duration_are_asked_only_where_the_policy_names_them(ju
     with_blocks = judged(split(), loss + "block: 1d\n")[-1]
     assert (with_blocks["verdict"], with_blocks["checks"]["loss"]["blocks"]) == ("promote", 7)
     assert judged(split(), loss + "minDuration: 30d\n")[-1]["reason"] == "min_duration"
+
+
+METRICS = "metrics: [{name: cost, margin: 1, bound: 20}]\n"
+
+
+def costs(a, worse, seed=6):
+    rng = np.random.default_rng(seed)
+    return np.clip(rng.exponential(4.0, len(a)) + worse * a, 0, 20)
+
+
+@pytest.mark.parametrize(("worse", "verdict"), [(0.0, "promote"), (3.0, "abort")])
+def test_a_business_metric_is_a_check_like_the_others(judged, worse, verdict):
+    frame = split()
+    found = judged(frame.with_columns(cost=costs((frame["arm"] == "challenger").to_numpy(), worse)), METRICS)[-1]
+    assert found["verdict"] == verdict
+    assert found["checks"]["cost"]["margin"] == 1
+    assert set(found["checks"]) == {"cost", "sample_ratio", "sample_ratio_labels", "sample_ratio_labels_cost"}
+
+
+def test_a_business_metric_whose_values_are_lost_in_one_arm_holds(judged):
+    frame = split().with_columns(cost=costs(np.zeros(20_000), 0.0))
+    lost = frame.with_columns(
+        cost=pl.when((pl.col("arm") == "challenger") & (pl.int_range(pl.len()) % 5 == 0)).then(None).otherwise("cost")
+    )
+    assert judged(lost, METRICS.replace("margin: 1", "margin: 0.1"))[-1]["reason"] == "sample_ratio"
+
+
+def test_a_better_challenger_with_a_worse_business_metric_is_aborted(judged):
+    frame = split(worse=-0.05)
+    cost = costs((frame["arm"] == "challenger").to_numpy(), 3.0)
+    found = judged(frame.with_columns(cost=cost), "loss: {margin: 0.01}\n" + METRICS)[-1]
+    assert (found["verdict"], "cost" in found["sentence"]) == ("abort", True)
+
+
+def test_a_slice_that_is_much_worse_aborts_a_challenger_that_is_better_on_average(judged):
+    frame, rng = split(worse=-0.03), np.random.default_rng(9)
+    origin = rng.choice(["EWR", "JFK", "LGA"], frame.height, p=[0.6, 0.3, 0.1])
+    bad = (origin == "LGA") & (frame["arm"] == "challenger").to_numpy()
+    frame = frame.with_columns(origin=origin, loss=np.clip(frame["loss"].to_numpy() + 0.3 * bad, 0, 1))
+    found = judged(frame, "loss: {margin: 0.01, slices: [origin]}\n", every=200)
+    assert found[-1]["verdict"] == "abort"
+    assert "loss[origin=LGA]" in found[-1]["sentence"]
+    assert found[-1]["checks"]["loss"]["estimate"] < 0.01
+    assert judged(frame, "loss: {margin: 0.02}\n", every=200)[-1]["verdict"] == "promote"
+
+
+def test_pairs_have_slices_and_business_metrics_too(judged):
+    frame = pairs().with_columns(
+        origin=pl.lit("JFK"), cost=pl.when(pl.col("arm") == "champion").then(2.0).otherwise(6.0)
+    )
+    found = judged(frame, "loss: {margin: 0.01, slices: [origin]}\n" + METRICS)[-1]
+    assert (found["verdict"], found["checks"]["cost"]["estimate"]) == ("abort", pytest.approx(4.0))
+    assert found["checks"]["loss[origin=JFK]"]["n"] == found["checks"]["loss"]["n"]
+
+
+@pytest.mark.parametrize("value", [-0.1, 20.5, float("nan")])
+def test_a_business_value_out_of_its_bound_names_the_row(judged, value):
+    values = [1.0] * 100
+    values[17] = value
+    with pytest.raises(UserError, match=r"row 17 .*u17.*cost"):
+        judged(split(100, cost=values), METRICS)
+
+
+@pytest.mark.parametrize("names", ["loss", "cost, cost", "weights"])
+def test_a_business_metric_has_a_name_of_its_own(judged, names):
+    listed = ", ".join(f"{{name: {name}, margin: 1, bound: 2}}" for name in names.split(", "))
+    with pytest.raises(UserError, match="metrics"):
+        judged(split(100), f"metrics: [{listed}]\n")
+
+
+@pytest.mark.parametrize("column", ["cost", "origin"])
+def test_a_column_that_a_metric_or_a_slice_asks_for_is_named_when_it_is_missing(judged, column):
+    with pytest.raises(UserError, match=f"a column {column}"):
+        judged(split(100), "loss: {slices: [origin]}\n" if column == "origin" else METRICS)

@@ -11,8 +11,10 @@ from tidegate.reasons import REASONS
 from tidegate.release import actions, commands
 from tidegate.release.confidence import State
 from tidegate.release.evidence import Counts, Evidence, Stats
+from tidegate.release.judge import carried_after
 from tidegate.release.machine import TABLE, TRANSITIONS, command, open_release, step, step_from_json
-from tidegate.release.stages import ENDED, STAGES, STATES, Release, wanted
+from tidegate.release.stages import ENDED, STAGES, STATES, Release
+from tidegate.release.traffic import wanted
 from tidegate.spec import ReleaseSpec, load_model
 
 FLIGHTS = "k8s/models/flight-delay.yaml"
@@ -28,7 +30,7 @@ SHADOW, CANARY, APPROVAL = {"shadow": {"requests": 10}}, {"canary": {"weights": 
 
 
 def opened(*stages, **more):
-    return open_release("r", "m", OLD, NEW, spec(*stages, **more), 0.0)
+    return open_release("r", "m", OLD, (NEW,), spec(*stages, **more), 0.0)
 
 
 def mean(value, n=1_000_000):
@@ -82,7 +84,8 @@ def test_a_weight_is_left_by_its_requests_and_the_last_one_by_the_proof():
     assert step(release, all_seen, 6 * DAY)[2].reason == "min_duration"
     release, done, judgement = step(release, all_seen, 9 * DAY)
     assert (release.state, judgement.verdict) == ("watch", "promote")
-    assert done == (actions.Promote("v2", "sha256:b", "proved_not_worse", 0.0),)
+    spent = carried_after(0.0, 0.0, release.proofs["loss"]["upper"])
+    assert done == (actions.Promote("v2", "sha256:b", "proved_not_worse", spent),)
 
 
 def test_a_lower_bound_above_zero_keeps_the_weight():
@@ -152,7 +155,8 @@ def test_an_approval_at_the_end_promotes_what_is_proved_and_keeps_the_last_weigh
     assert (release.state, release.weight) == ("approval", 0.5)
     assert step(release, evidence("split", errors=0.05), 9 * DAY)[0].state == "aborted"
     release, done = command(release, commands.Approve("Ada", "go"), 9 * DAY)
-    assert done == (actions.Promote("v2", "sha256:b", "by_person", 0.0),)
+    spent = carried_after(0.0, 0.0, release.proofs["loss"]["upper"])
+    assert done == (actions.Promote("v2", "sha256:b", "by_person", spent),)
 
 
 @pytest.mark.parametrize("state", ["shadow", "canary", "watch", *ENDED])
@@ -213,18 +217,25 @@ def test_a_fixed_split_of_two_arms_is_a_stage_too():
 @pytest.mark.parametrize(
     "stage",
     [
-        {"interleave": {}},
         {"canary": {"weights": ["5%", "100%"]}},
         {"canary": {"weights": ["0%"]}},
-        {"canary": {"weights": ["5%"], "regions": {"header": "x-region", "order": ["us"]}}},
-        {"ab": {"arms": {"champion": "50%", "a": "25%", "b": "25%"}}},
+        {"canary": {"weights": ["5%"], "regions": {"header": "x-region", "order": []}}},
+        {"canary": {"weights": ["5%"], "regions": {"header": "x-region", "order": ["us", "us"]}}},
+        {"ab": {"arms": {"champion": "100%"}}},
+        {"ab": {"arms": {"a": "50%", "b": "50%"}}},
         {"ab": {"arms": {"champion": "50%", "a": "25%"}}},
-        {"ab": {"arms": {"champion": "50%", "a": "50%"}, "sticky": {"cookie": "c"}}},
+        {"ab": {"arms": {"champion": "50%", "a": "50%"}, "sticky": {"cookie": "a=b"}}},
+        {"ab": {"arms": {"champion": "30%", **{f"a{i}": "10%" for i in range(7)}}}},
     ],
 )
 def test_what_a_release_cannot_do_is_refused_before_it_starts(stage):
     with pytest.raises(UserError, match=r"release\.stages"):
         opened(SHADOW, stage)
+
+
+def test_credits_alone_prove_no_loss():
+    with pytest.raises(UserError, match="shadow, ab or canary"):
+        opened({"interleave": {}})
 
 
 def test_a_proof_of_another_digest_is_void():
@@ -241,7 +252,7 @@ def test_what_is_carried_is_asked_again_and_handed_on():
     assert (after.state, done, judgement.reason) == ("shadow", (), "carried")
     release, _, _ = step(replace(tight, carried=0.001), evidence("shadow", loss=0.0001), 1.0)
     release, done, _ = step(replace(release, step=1), evidence("split", weights={"0.5": 99}), 9 * DAY)
-    assert done[0].carried == pytest.approx(0.0011)
+    assert done[0].carried == carried_after(0.001, 0.0001, release.proofs["loss"]["upper"])
 
 
 def test_json_in_and_out_decides_the_same():
