@@ -29,7 +29,7 @@ def window(model, rows):
 
 
 def children():
-    """The services among this process's children: another test may have left helpers, and one that nobody waited for."""
+    """The services among this process's children: another test may have left helpers, or a zombie."""
     alive = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
     return [one for one in alive if "tidegate.serve.service" in one.cmdline()]
 
