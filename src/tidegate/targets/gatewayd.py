@@ -113,7 +113,9 @@ class Gateway:
 
     def _start(self, keep_routes: bool) -> None:
         self._port = self._port or free_port()
-        if not is_free(self._port):
+        # the threads of a killed gateway may hold its port a moment longer than it seems alive
+        grace = 5.0 if (self._folder / "envoy.json").exists() else 0.0
+        if not wait_until(lambda: is_free(self._port), grace):
             raise UserError(f"port {self._port}", "in use", "a port that nothing listens on")
         admin_port, log = free_port(), self._folder / "logs" / "envoy.log"
         if not keep_routes or not (self._folder / "rds.json").exists():
