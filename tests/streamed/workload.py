@@ -17,7 +17,7 @@ from tidegate.workload import Feature, Workload
 
 SCHEMA = {"id": pl.Int64, "event_time": pl.Datetime("us", "UTC"), "key": pl.String, "value": pl.Int64}
 HOUR = timedelta(hours=1)
-WINDOW = timedelta(seconds=4)
+WINDOW = timedelta(seconds=8)
 
 
 class History:
