@@ -48,7 +48,7 @@ def test_forged_headers_change_nothing(target: LocalTarget, state: Path, digests
     status, headers, _ = ask(target.port, headers=forged)
     assert status == 200
     assert headers["x-request-id"] != "forged"
-    assert wait_until(lambda: len(rows(target, state)) == 2, 10)
+    assert wait_until(lambda: len(rows(target, state)) == 2, 30)
     found = {row.version: row for row in rows(target, state)}
     assert {row.request_id for row in found.values()} == {headers["x-request-id"] + "/0"}
     assert {(row.arm, row.propensity, row.release) for row in found.values()} == {("v1", 1.0, "r1")}
@@ -153,9 +153,9 @@ def test_a_service_that_died_is_started_again_by_the_same_plan(
     target.mark(8.0)
     (service,) = target._services()
     os.kill(service.pid, signal.SIGKILL)
-    assert wait_until(lambda: target.observe().running == (), 10)
+    assert wait_until(lambda: target.observe().running == (), 30)
     # a killed process stops answering a moment before it is gone
-    assert wait_until(lambda: target.writers() == frozenset(), 10)
+    assert wait_until(lambda: target.writers() == frozenset(), 30)
     target.apply(wanted)
     assert [running.ready for running in target.observe().running] == [1]
     assert ask(target.port)[0] == 200
@@ -201,7 +201,7 @@ def test_a_gateway_that_died_is_started_again_on_its_routes(target: LocalTarget,
     gateway = target._gateway.process
     assert gateway is not None
     os.kill(gateway.pid, signal.SIGKILL)
-    assert wait_until(lambda: not gateway.alive, 10)
+    assert wait_until(lambda: not gateway.alive, 30)
     assert target.observe().split == ()
     assert {running.version for running in target.observe().running} == {"v1", "v2"}
     target.start()

@@ -110,7 +110,7 @@ def test_a_mixed_list_is_the_team_draft_of_the_two_lists(trio: Trio, steep: dict
 
 def test_the_models_own_rows_are_no_evidence(trio: Trio) -> None:
     trio.rank("q")
-    assert wait_until(lambda: len(SegmentReader(trio.state / "rows").read()) == 3 * len(ITEMS), 10)
+    assert wait_until(lambda: len(SegmentReader(trio.state / "rows").read()) == 3 * len(ITEMS), 30)
     own = [r for r in SegmentReader(trio.state / "rows").read() if isinstance(r, Prediction) and not r.shown]
     assert {(row.version, row.arm, row.release, row.endpoint) for row in own} == {
         ("v1", None, None, "rank"),
@@ -220,7 +220,7 @@ def test_the_target_starts_it_routes_only_rank_to_it_and_starts_it_again(
     assert {(row.version, row.arm, row.release) for row in rows if row.endpoint is None} == {("v1", "v1", None)}
     (merge,) = target._of("merge")
     os.kill(merge.pid, signal.SIGKILL)
-    assert wait_until(lambda: target.observe().merge == (), 10)
+    assert wait_until(lambda: target.observe().merge == (), 30)
     target.apply(merged(steep))
     assert target.observe().merge == ("v1", "v2")
     assert ask(target.port, "/rank")[0] == 200

@@ -93,7 +93,7 @@ def test_under_the_walls_clock_time_is_the_machines_and_labels_need_the_token(up
     sent = {"request_id": answer.headers["x-request-id"], "outcome": "observed", "value": 1, "time": time.time()}
     assert running.ask("/labels", token=False, json={"labels": [sent]}).status_code == 401
     # a label that comes before its row is on disk is kept, but counts as unknown
-    assert wait_until(lambda: rows_of(state), 10)
+    assert wait_until(lambda: rows_of(state), 30)
     for label, kind in ((sent, "accepted"), (sent, "duplicate"), ({**sent, "request_id": "?"}, "unknown")):
         assert running.ask("/labels", json={"labels": [label]}).json()[kind] == 1
     running.until(lambda found: found.trigger)

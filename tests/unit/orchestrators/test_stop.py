@@ -22,6 +22,6 @@ def test_a_stopped_run_leaves_no_process_and_has_failed(tmp_path):
     assert wait_until(written.exists, 60)
     assert of(tmp_path)
     orchestrator.stop(run)
-    assert wait_until(lambda: not of(tmp_path), 10)
+    assert wait_until(lambda: not of(tmp_path), 30)
     status = orchestrator.status(run)
     assert (status.state, status.error) == ("failed", "the run's process ended without an end")

@@ -24,7 +24,7 @@ def start(arguments: list[str], folder: Path) -> Process:
     log = folder / "logs" / "out.log"
     pid, created = spawn(arguments, log)
     process = Process("service", pid, created, 1, str(log))
-    assert wait_until(lambda: log.exists() and "up" in log.read_text(), 10)
+    assert wait_until(lambda: log.exists() and "up" in log.read_text(), 30)
     return process
 
 
@@ -54,7 +54,7 @@ def test_the_record_outlives_its_writer_and_forgets_the_dead(tmp_path: Path) -> 
     record.put(ready)
     assert Record(tmp_path / "processes.json").alive == (ready,)
     os.kill(process.pid, signal.SIGKILL)
-    assert wait_until(lambda: record.alive == (), 10)
+    assert wait_until(lambda: record.alive == (), 30)
     record.prune()
     assert Record(tmp_path / "processes.json")._all == ()
 
@@ -75,7 +75,7 @@ def test_a_listening_socket_is_inherited_and_its_port_is_taken(tmp_path: Path) -
     assert not is_free(port)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         assert connection.recv(10) == b"hello"
-    assert wait_until(lambda: not Process("service", pid, created, port, str(log)).alive, 10)
+    assert wait_until(lambda: not Process("service", pid, created, port, str(log)).alive, 30)
     assert tail(log) == "up"
 
 
