@@ -38,7 +38,8 @@ bench: setup  ## budgets, as figures of one run
 
 soak: setup  ## what takes longer than the tests may; output goes to docs/results/
 	@$(RUN)/python -m benchmarks three_demos registry gate_rates serve_soak --write
-	@DOCUMENT_EXAMPLES=300 $(RUN)/python -m pytest tests/integration/serve/test_document.py
+	@HYPOTHESIS_PROFILE=explore $(RUN)/python -m pytest -n 2 --dist loadfile tests/unit tests/properties
+	@HYPOTHESIS_PROFILE=explore DOCUMENT_EXAMPLES=300 $(RUN)/python -m pytest tests/integration/serve/test_document.py
 
 judge-report: setup  ## error rates and speed of the judge; writes docs/results/judge.md
 	@$(RUN)/python -m benchmarks judge_report --write

@@ -39,14 +39,14 @@ def parse(body: bytes, schema: FeatureSchema, fields: Fields | None) -> Asked:
     for name in found:
         if name not in ("rows", "keys", "at") or (name == "keys" and fields is None):
             raise UserError("body: field", name, "rows and at" if fields is None else "rows or keys, and at")
-    rows, keys = found.get("rows"), found.get("keys")
-    if (rows is None) == (keys is None):
-        raise UserError("body", "both" if rows is not None else "neither", "rows (features) or keys (entities)")
-    if rows is not None or fields is None:
+    if ("rows" in found) == ("keys" in found):
+        raise UserError("body", "both" if "rows" in found else "neither", "rows (features) or keys (entities)")
+    if "rows" in found or fields is None:
         takes = {feature.name: _kind(feature) for feature in schema.features}
-        return Asked([_entry(f"rows[{i}]", one, takes, ()) for i, one in enumerate(_list("rows", rows))], [])
-    takes = entity_kinds(schema, fields)
-    return Asked([], [_entry(f"keys[{i}]", one, takes, fields.keys) for i, one in enumerate(_list("keys", keys))])
+        rows = _list("rows", found["rows"])
+        return Asked([_entry(f"rows[{i}]", one, takes, ()) for i, one in enumerate(rows)], [])
+    takes, keys = entity_kinds(schema, fields), _list("keys", found["keys"])
+    return Asked([], [_entry(f"keys[{i}]", one, takes, fields.keys) for i, one in enumerate(keys)])
 
 
 def entity_kinds(schema: FeatureSchema, fields: Fields) -> dict[str, str]:
