@@ -12,7 +12,10 @@ from benchmarks.results import Result, machine, say, write
 
 NAMES = ("loop", "join", "serving", "small", "replica", "partitions", "stream", "online", "cold_start", "batch", "edge")
 """Modules of this package, each with ``run() -> Result``."""
-LONG = ("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak")
+LONG = (
+    *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
+    *("releases", "traffic_changes", "shadows", "unattended"),
+)
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""
 
 
