@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -43,12 +42,15 @@ def postgresql_server() -> Iterator[str]:
 
 
 def _answers(port: int, process: subprocess.Popen) -> None:
+    """Wait until a connection is served: a server takes them before it is up, and then refuses."""
+    import psycopg
+
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert process.poll() is None, "the server ended"
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            psycopg.connect(host="127.0.0.1", port=port, user="someone", dbname="postgres", connect_timeout=5).close()
             return
-        except OSError:
+        except psycopg.OperationalError:
             time.sleep(0.05)
     raise AssertionError("the server does not answer")

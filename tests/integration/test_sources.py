@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -224,28 +223,11 @@ def files(folder: Path, pattern: str) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def postgresql():
-    """The URL of an empty database of a real server, in a folder of its own."""
-    if not importlib.util.find_spec("psycopg"):
-        pytest.skip("no psycopg, the PostgreSQL driver")
-    programs = [*Path("/usr/lib/postgresql").glob("*/bin"), *map(Path, filter(None, [os.environ.get("PGBIN")]))]
-    if not programs:
-        pytest.skip("no PostgreSQL server")
-    # not in pytest's folder, which is root's alone: the server refuses to run as root
-    base, port = Path(tempfile.mkdtemp(prefix="tidegate-pg-")), free_port()
-    who = "postgres" if os.getuid() == 0 else None
-    if who:
-        shutil.chown(base, who)
-    words = (programs[-1] / "initdb", "-D", base / "data", "-U", "someone", "-A", "trust")
-    subprocess.run(words, check=True, capture_output=True, user=who)
-    words = (programs[-1] / "postgres", "-D", base / "data", "-p", str(port), "-k", base, "-h", "127.0.0.1")
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, user=who)
-    try:
-        answers(port, process)
-        yield f"postgresql+psycopg://someone@127.0.0.1:{port}/postgres"
-    finally:
-        process.terminate()
-        process.wait(DEADLINE)
-        shutil.rmtree(base)
+    """The URL of an empty database of a real server."""
+    from real_postgresql import postgresql_server
+
+    with postgresql_server() as url:
+        yield url
 
 
 def test_postgresql_gives_the_same_data_version_too(folders, tables, postgresql, tmp_path, monkeypatch):
