@@ -105,14 +105,20 @@ def _pair(rows: Any, old: Path, _: object, new: Path, facts: dict[str, Any], cut
     import polars as pl
 
     later = rows.filter(pl.col("event_timestamp") >= cut).sort("event_timestamp", maintain_order=True)
-    time, told = (
-        np.asarray((later[c].dt.timestamp("us") / 1e6).to_numpy()) for c in ("event_timestamp", "label_timestamp")
-    )
-    label = np.asarray(later["label"].cast(pl.Float64).fill_null(float("nan")).to_numpy())
+    time, told, label = times_and_labels(later)
     scores = [score((f / "model.onnx").read_bytes(), FeatureSchema.load(f).encode_frame(later)) for f in (old, new)]
     last = min(cut.timestamp() + 31 * DAY, END.timestamp() - AFTER - DAY)
     starts = np.arange(cut.timestamp(), last, DAY)
     return Pair(f"{old.name} -> {new.name} ({facts['mode']})", time, label, told, *map(np.asarray, scores), starts)
+
+
+def times_and_labels(rows: Any) -> tuple[Floats, Floats, Floats]:
+    """When each row of a polars frame was asked and labelled, in seconds, and its label; nan: cancelled. [N] each."""
+    import polars as pl
+
+    asked, told = (rows[name].dt.timestamp("us") / 1e6 for name in ("event_timestamp", "label_timestamp"))
+    label = rows["label"].cast(pl.Float64).fill_null(float("nan"))
+    return np.asarray(asked.to_numpy()), np.asarray(told.to_numpy()), np.asarray(label.to_numpy())
 
 
 def policies(model: Model) -> Iterator[tuple[str, JudgePolicy]]:

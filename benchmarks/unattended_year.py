@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.judge_flights import Floats, times_and_labels
 from benchmarks.results import say
 from flights.requests import load_traffic
 from flights.workload import flight_delay
@@ -29,11 +29,9 @@ from tidegate.serve.loaded import load_model as load_served
 from tidegate.spec import Model
 from tidegate.state import prepare
 from tidegate.steps import read_records
-from tidegate.targets.base import Observed
 from tidegate.targets.memory import MemoryTarget
 from tidegate.train.model_file import folder_name
 
-Floats = NDArray[np.float64]
 SINCE, UNTIL = datetime(2013, 3, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC)
 MONTHS = tuple(datetime(2013, month, 1, tzinfo=UTC) for month in range(4, 13))
 LOOK = EVERY["events"]
@@ -58,15 +56,9 @@ class Traffic:
 
 
 def traffic() -> Traffic:
-    """The flights of `SINCE` to `UNTIL`; what is known of the last ones later is left out with them."""
-    import polars as pl
-
+    """The flights of `SINCE` to `UNTIL`."""
     rows = load_traffic(SINCE, UNTIL)
-    time, told = (
-        np.asarray((rows[c].dt.timestamp("us") / 1e6).to_numpy()) for c in ("event_timestamp", "label_timestamp")
-    )
-    label = np.asarray(rows["label"].cast(pl.Float64).fill_null(float("nan")).to_numpy())
-    return Traffic(rows, time, told, label)
+    return Traffic(rows, *times_and_labels(rows))
 
 
 class Seeded:
@@ -99,18 +91,18 @@ class Seeded:
 
 
 class Scores:
-    """Every request's score by each version that was ever served, [N] by digest."""
+    """Every request's score by each version that was ever served, [N] by its folder."""
 
     def __init__(self, asked: Traffic) -> None:
-        self._asked, self._known = asked, dict[str, Floats]()
+        self._asked, self._known = asked, dict[Path, Floats]()
 
     def of(self, folder: Path) -> Floats:
-        """What the model in `folder` answers; worked out once."""
-        model = load_served(folder)
-        if model.digest not in self._known:
+        """What the model in `folder` answers; loaded, checked and worked out once."""
+        if folder not in self._known:
+            model = load_served(folder)
             encoded = model.schema.encode_frame(self._asked.rows)
-            self._known[model.digest] = np.array(model.score(encoded), np.float64)
-        return self._known[model.digest]
+            self._known[folder] = np.array(model.score(encoded), np.float64)
+        return self._known[folder]
 
 
 def run_by_hand(model: Model, state: Path, orchestrator: Seeded, moment: float) -> Path:
@@ -203,12 +195,14 @@ class Loop:
             say(f"unattended: {datetime.fromtimestamp(now, UTC):%Y-%m-%d}, {champion.version if champion else '-'}")
 
     def _answer(self, start: float, end: float) -> None:
+        from tests.simulated_loop import answers
+
         seen = self.target.observe()
         digests = {running.version: running.digest for running in seen.running}
         scores = {version: self._scores.of(self._folder(digest)) for version, digest in digests.items()}
         first, last = np.searchsorted(self.asked.time, (start, end))
         for number in range(first, last):
-            for arm, share, by in answered_by(seen, self._draw[number]):
+            for arm, share, by in answers(seen, self._draw[number]):
                 score = float(scores[by][number])
                 if arm == by:
                     self._served[number] = score
@@ -237,16 +231,3 @@ class Loop:
         if np.isnan(value):
             return {**told, "value": None, "outcome": "cancelled"}
         return {**told, "value": value, "outcome": "observed"}
-
-
-def answered_by(seen: Observed, draw: float) -> Iterator[tuple[str, float, str]]:
-    """(arm, propensity, answering version) of a request, then of its copies for the shadows."""
-    total, (arm, share) = 0.0, seen.split[-1]
-    for version, weight in seen.split:
-        total += weight
-        if draw < total:
-            arm, share = version, weight
-            break
-    yield arm, share, arm
-    for copy in seen.mirrors:
-        yield arm, share, copy

@@ -204,7 +204,7 @@ class World:
         for time, arm, chance, noise, truth in zip(at, *draw.random((4, self.per_look)), strict=True):
             self.asked += 1
             right = chance if truth < chance else 1 - (1 - chance)
-            for version, share, answered_by in _answers(seen, arm):
+            for version, share, answered_by in answers(seen, arm):
                 score = 1 - right if answered_by in self.bad else min(1.0, max(0.0, right + 0.02 * (noise - 0.5)))
                 self.writer.append(
                     Prediction(
@@ -225,7 +225,7 @@ class World:
             self._due = [(time, label) for time, label in self._due if time > self.now]
 
 
-def _answers(seen: Any, draw: float) -> Iterator[tuple[str, float, str]]:
+def answers(seen: Any, draw: float) -> Iterator[tuple[str, float, str]]:
     """(arm, propensity, answering version) of a request and its copies."""
     total = 0.0
     for version, share in seen.split:

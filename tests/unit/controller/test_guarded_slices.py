@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tests.simulated_loop import LOOK, World, _answers, digest_of, quick
+from tests.simulated_loop import LOOK, World, answers, digest_of, quick
 from tidegate.controller.evidence import recompute
 from tidegate.controller.slices import SliceValues, check_slices
 from tidegate.errors import UserError
@@ -52,7 +52,7 @@ class Airports(World):
         for time, arm, chance, place, truth, cross in zip(at, *draw.random((5, self.per_look)), strict=True):
             self.asked += 1
             served, origin = "", ORIGINS[2 if place < 0.2 else int(place > 0.6)]
-            for version, share, by in _answers(seen, arm):
+            for version, share, by in answers(seen, arm):
                 score = self._score(by, origin, float(chance))
                 self.writer.append(
                     Prediction(
