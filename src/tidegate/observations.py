@@ -12,10 +12,12 @@ import math
 import os
 import sys
 import threading
+from array import array
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -34,7 +36,10 @@ SEGMENT_BYTES = 64 * 2**20
 """A segment that has grown to this is left and the next one begun."""
 
 MOST_BUFFERED = 200_000
-"""Records held while the disk does not take them; more are dropped and counted."""
+"""Rows held while the disk does not take them; more are dropped and counted."""
+
+WRITE_BYTES = 2**18
+"""Given to the disk in one go: what still is in the processor's cache is written twice as fast as megabytes."""
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True):
@@ -94,6 +99,67 @@ class Prediction(msgspec.Struct, frozen=True, tag="p", tag_field="t", omit_defau
     """A cookie chose the arm: the client was drawn at an earlier request, so this one is no evidence of its own."""
 
 
+class Answered(msgspec.Struct, frozen=True, tag="a", tag_field="t", omit_defaults=True):
+    """All rows of one request that had several, in one line; a reader gives them as `Prediction`s.
+
+    The fields are those of `Prediction`, what differs from row to row as a list of N.
+    """
+
+    request_id: str
+    """Without the row's number."""
+    time: float
+    wall: float
+    version: str
+    digest: str
+    arm: str | None
+    propensity: float | None
+    release: str | None
+    scores: Annotated[list[float | None], msgspec.Meta(min_length=1)]
+    error: bool
+    latency_ms: float
+    numbers: bytes = b""
+    """Features as served, flat row by row: [N * F] doubles, little-endian, NaN for null. Empty when not retained."""
+    categories: dict[int, list[str | None]] = {}
+    """Of each column of `numbers` that is a category the N texts that were served."""
+    keys: list[dict[str, str | None]] | None = None
+    known: list[float | None] | None = None
+    fallbacks: list[str | None] | None = None
+    endpoint: str | None = None
+    weights: str | None = None
+    region: str | None = None
+    returning: bool = False
+
+    def rows(self) -> list[Prediction]:
+        """The rows in the order asked; ValueError when lists do not fit each other."""
+        count, features = len(self.scores), self._features()
+        width, nothing = len(features) // count, [None] * count
+        told = zip(self.scores, self.keys or nothing, self.fallbacks or nothing, strict=True)
+        return [
+            Prediction(
+                f"{self.request_id}/{index}", self.time, self.wall, self.version, self.digest, self.arm,
+                self.propensity, self.release, score, self.error, self.latency_ms,
+                features[index * width : (index + 1) * width], keys, self.known, fallback, self.endpoint,
+                weights=self.weights, region=self.region, returning=self.returning,
+            )
+            for index, (score, keys, fallback) in enumerate(told)
+        ]  # fmt: skip
+
+    def _features(self) -> list[float | str | None]:
+        """The features as served, flat."""
+        count, found = len(self.scores), array("d", self.numbers)
+        if sys.byteorder == "big":
+            found.byteswap()
+        width, uneven = divmod(len(found), count)
+        if uneven:
+            raise ValueError(f"{len(found)} numbers of {count} rows")
+        features: list[float | str | None] = [value if math.isfinite(value) else None for value in found]
+        for column, texts in self.categories.items():
+            if len(texts) != count or not 0 <= column < width:
+                raise ValueError(f"{len(texts)} texts of {count} rows in column {column} of {width}")
+            features[column::width] = texts
+        return features
+
+
 class Label(msgspec.Struct, frozen=True, tag="l", tag_field="t"):
     """What became of a request, told later. `value` None with outcome ``cancelled``: leaves the loss, stays counted."""
 
@@ -112,7 +178,7 @@ class Mark(msgspec.Struct, frozen=True, tag="m", tag_field="t"):
 
 
 Record = Prediction | Label
-_Line = Prediction | Label | Mark
+_Line = Prediction | Answered | Label | Mark
 
 
 class SegmentWriter:
@@ -125,6 +191,7 @@ class SegmentWriter:
 
     def __init__(self, folder: Path, name: str, segment_bytes: int = SEGMENT_BYTES, background: bool = True) -> None:
         self.name, self.rows, self.dropped = name, 0, 0
+        self._accepted, self._taken = 0, 0
         self._folder, self._segment_bytes = folder, segment_bytes
         self._waiting: deque[_Line] = deque()
         self._encode = msgspec.json.Encoder().encode_into
@@ -141,12 +208,14 @@ class SegmentWriter:
         if background:
             self._thread.start()
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record | Answered) -> None:
         """Take a record; it is on disk after the next flush."""
-        if len(self._waiting) >= MOST_BUFFERED:
-            self.dropped += 1
+        count = _count(record)
+        if self._accepted - self._taken + count > MOST_BUFFERED:
+            self.dropped += count
             return
-        self.rows += 1
+        self.rows += count
+        self._accepted += count
         self._waiting.append(record)
 
     def promise(self, time: float) -> None:
@@ -163,7 +232,7 @@ class SegmentWriter:
         with self._writing:
             count = len(self._waiting)
             while count > 0:
-                count -= self._write_some(min(count, 10_000))
+                count -= self._write_some(count)
 
     def close(self) -> None:
         """Write the rest and the last mark; the segment is finished."""
@@ -196,27 +265,30 @@ class SegmentWriter:
         os.ftruncate(self._file, self._size)
 
     def _write_some(self, count: int) -> int:
-        """Write the first `count` waiting records as lines; returns how many were taken off the list."""
-        lines, lost = self._buffer, 0
+        """Write of the first `count` waiting records as many as `WRITE_BYTES` hold; returns how many were taken."""
+        lines, rows, taken = self._buffer, 0, 0
         lines.clear()
-        for _ in range(count):
+        while taken < count and len(lines) < WRITE_BYTES:
             record = self._waiting.popleft()
-            lost += type(record) is not Mark
             self._encode(record, lines, -1)
             lines += b"\n"
+            rows += _count(record)
+            taken += 1
+        self._taken += rows
         try:
             self._write(lines)
         except OSError:
-            self.dropped += lost
-            self.rows -= lost
+            self.dropped += rows
+            self.rows -= rows
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
-        return count
+        return taken
 
     def _write(self, lines: bytearray) -> None:
-        view, written = memoryview(bytes(lines)), 0
-        while written < len(view):
-            written += os.write(self._file, view[written:])
+        written = 0
+        with memoryview(lines) as view:
+            while written < len(view):
+                written += os.write(self._file, view[written:])
         self._size += written
         if self._size >= self._segment_bytes:
             os.fdatasync(self._file)
@@ -267,6 +339,8 @@ class SegmentReader:
             for record in self._lines(tail):
                 if type(record) is Mark:
                     self._advance(tail.writer, record.time)
+                elif type(record) is Answered:
+                    found += self._rows(record)
                 else:
                     found.append(record)  # type: ignore[arg-type]
         return found
@@ -326,6 +400,13 @@ class SegmentReader:
                 self.corrupt += 1
         return lines
 
+    def _rows(self, answered: Answered) -> list[Prediction]:
+        try:
+            return answered.rows()
+        except ValueError:
+            self.corrupt += 1
+            return []
+
     def _advance(self, writer: str, time: float) -> None:
         progress = self._writers[writer]
         progress.ended = time >= END
@@ -335,9 +416,14 @@ class SegmentReader:
 
 def read_segment(path: Path) -> list[Record]:
     """The records of one segment, in order; a torn last line and lines that are no record are passed over."""
-    name = parse_segment(path.name)
-    lines = SegmentReader(path.parent)._lines(_Tail(path, *name)) if name else []
-    return [line for line in lines if not isinstance(line, Mark)]
+    name, reader = parse_segment(path.name), SegmentReader(path.parent)
+    found: list[Record] = []
+    for line in reader._lines(_Tail(path, *name)) if name else []:
+        if isinstance(line, Answered):
+            found += reader._rows(line)
+        elif not isinstance(line, Mark):
+            found.append(line)
+    return found
 
 
 def parse_segment(name: str) -> tuple[str, int] | None:
@@ -345,6 +431,13 @@ def parse_segment(name: str) -> tuple[str, int] | None:
     stem, _, suffix = name.rpartition(".")
     writer, _, number = stem.rpartition(".")
     return (writer, int(number)) if suffix == "jsonl" and writer and number.isdecimal() else None
+
+
+def _count(record: _Line) -> int:
+    """Rows of a line."""
+    if type(record) is Answered:
+        return len(record.scores)
+    return int(type(record) is not Mark)
 
 
 def newest_number(folder: Path, writer: str) -> int:

@@ -8,6 +8,7 @@ schema's order as the model itself takes them, a category as its code.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -17,7 +18,8 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from tidegate.errors import UserError
-from tidegate.serve.decoder import MOST_ROWS, Number, Value, refusal
+from tidegate.serve.decoder import MOST_ROWS, Number, refusal
+from tidegate.serve.rows import RowMaker, Rows, Value
 from tidegate.train.model_file import Feature, FeatureSchema
 
 WHOLE, SCORE = "features", "score"
@@ -67,6 +69,7 @@ class Request(msgspec.Struct):
         return bool(self.parameters) and self.parameters.get("binary_data_output") is True  # type: ignore[union-attr]
 
 
+_NESTING = re.compile(rb"\[\s*\[")
 _REQUEST = msgspec.json.Decoder(Request)
 _FLAT, _NESTED = (msgspec.json.Decoder(kind) for kind in (list[Number | None], list[list[Number | None]]))
 _TEXT, _TEXTS = (msgspec.json.Decoder(kind) for kind in (list[str | None], list[list[str | None]]))
@@ -91,11 +94,12 @@ class TensorRows:
     """Makes model rows of tensors, for one feature schema."""
 
     def __init__(self, schema: FeatureSchema, most_rows: int = MOST_ROWS) -> None:
+        self._maker = RowMaker(schema)
         self._features = {one.name: (column, one) for column, one in enumerate(schema.features)}
         self._all, self._most = schema.features, most_rows
 
-    def rows(self, request: Request, binary: memoryview) -> list[list[Value]]:
-        """Raw values [N][F] in the schema's order; UserError names the tensor, what it got and what it takes."""
+    def rows(self, request: Request, binary: memoryview) -> Rows:
+        """The request's rows; UserError names the tensor, what it got and what it takes."""
         columns: list[Sequence[Value] | None] = [None] * len(self._all)
         count = self._count(request.inputs[0], "inputs[0]")
         for number, one in enumerate(request.inputs):
@@ -109,7 +113,7 @@ class TensorRows:
             if columns[column] is not None:
                 raise UserError(f"{where}.name", one.name[:80], "each feature once")
             columns[column] = _column(feature, one, where, values)
-        return [list(row) for row in zip(*(column or [None] * count for column in columns), strict=True)]
+        return self._maker.of_lists(zip(*(column or [None] * count for column in columns), strict=True))
 
     def _count(self, one: Input, where: str) -> int:
         """Rows of a tensor."""
@@ -126,19 +130,12 @@ class TensorRows:
             raise UserError(f"{where}.name", one.name[:80], f"{WHOLE} or one of {', '.join(self._features)}")
         return found
 
-    def _whole(self, request: Request, one: Input, values: list[Any]) -> list[list[Value]]:
-        """The one-tensor form: a category's code back to its text."""
+    def _whole(self, request: Request, one: Input, values: list[Any]) -> Rows:
+        """The one-tensor form: categories as their codes."""
         if len(request.inputs) > 1 or one.datatype == "BYTES":
             got = one.datatype if one.datatype == "BYTES" else f"{len(request.inputs)} tensors"
             raise UserError("inputs", got, f"{WHOLE} alone, of numbers")
-        width = len(self._all)
-        rows = [values[start : start + width] for start in range(0, len(values), width)]
-        for column, feature in enumerate(self._all):
-            if feature.categories is not None:
-                texts = (None, *feature.categories)
-                for number, row in enumerate(rows):
-                    row[column] = _category(texts, row[column], f"inputs[0].data[{number}].{feature.name}")
-        return rows
+        return self._maker.of_codes(values, "inputs[0].data")
 
 
 def score_tensor(scores: Sequence[float], binary: bool) -> tuple[dict[str, Any], bytes]:
@@ -156,15 +153,6 @@ def _column(feature: Feature, one: Input, where: str, values: list[Any]) -> list
         takes = "BYTES" if feature.categories is not None else ", ".join(NUMBERS)
         raise UserError(f"{where}.datatype", one.datatype, f"{takes} for {feature.name}")
     return values
-
-
-def _category(texts: Sequence[str | None], code: float | None, where: str) -> str | None:
-    """The text of a category's code; 0 and null are an unknown one."""
-    if code is None:
-        return None
-    if code != int(code) or not 0 <= code < len(texts):
-        raise UserError(where, code, f"a category's code, 0 to {len(texts) - 1}")
-    return texts[int(code)]
 
 
 def _values(one: Input, where: str, binary: memoryview) -> tuple[list[Any], memoryview]:
@@ -185,7 +173,7 @@ def _from_json(one: Input, where: str, whole: int) -> list[Any]:
     if one.data is UNSET:
         raise UserError(f"{where}.data", None, "a value; it is required")
     text = bytes(one.data)
-    nested = text[1:].lstrip().startswith(b"[")
+    nested = _NESTING.match(text) is not None
     decoder: Any = (_TEXTS if nested else _TEXT) if one.datatype == "BYTES" else (_NESTED if nested else _FLAT)
     try:
         found = decoder.decode(text)
@@ -207,7 +195,8 @@ def _numbers(data: memoryview, datatype: str, where: str) -> list[float | None]:
     found = np.frombuffer(data, kind).astype(np.float64)
     if not (np.abs(found[~np.isnan(found)]) <= np.finfo(np.float32).max).all():
         raise UserError(f"{where}: binary data", "a number that is not finite", "finite float32 numbers, or NaN")
-    return [None if math.isnan(value) else value for value in found.tolist()]
+    values: list[float | None] = found.tolist()
+    return [None if math.isnan(value) else value for value in values] if np.isnan(found).any() else values  # type: ignore[arg-type]
 
 
 def _texts(data: memoryview, where: str) -> Iterator[str]:
