@@ -60,7 +60,7 @@ class RowMaker:
         texts: dict[int, list[Any]] = {column: values[column :: self.width] for column, _ in self._codes}
         for column, codes in self._codes:
             numbers[column :: self.width] = [codes.get(text, 0) for text in texts[column]]
-        return Rows(self.width, values, _packed(numbers), texts)
+        return Rows(self.width, values, self._packed(numbers), texts)
 
     def of_lists(self, rows: Iterable[Sequence[Value]]) -> Rows:
         """Of raw values, a sequence a row."""
@@ -81,19 +81,18 @@ class RowMaker:
                 row, largest = codes.index(error.args[0]), max(filter(None, texts), default=0)
                 takes = f"a category's code, 0 to {largest}"
                 raise UserError(f"{where}[{row}].{self._names[column]}", error.args[0], takes) from None
-            if None in codes:
-                numbers[column :: self.width] = [code or 0 for code in codes]
-        return Rows(self.width, values, _packed(numbers), found)
+        return Rows(self.width, values, self._packed(numbers), found)
+
+    def _packed(self, numbers: list[float | None]) -> bytes:
+        try:
+            return struct.pack(f"<{len(numbers)}d", *numbers)
+        except struct.error:  # there are nulls
+            for column, _ in self._codes:
+                numbers[column :: self.width] = [code or 0 for code in numbers[column :: self.width]]
+            return np.array(numbers, "<f8").tobytes()
 
 
 def matrix(rows: Sequence[Rows]) -> NDArray[np.float32]:
     """What the model takes of all of them together, float32 [N, F]."""
     numbers = rows[0].numbers if len(rows) == 1 else b"".join([one.numbers for one in rows])
     return np.frombuffer(numbers, "<f8").astype(np.float32).reshape(-1, rows[0].width)
-
-
-def _packed(numbers: Sequence[float | None]) -> bytes:
-    try:
-        return struct.pack(f"<{len(numbers)}d", *numbers)
-    except struct.error:  # a null among them
-        return np.array(numbers, "<f8").tobytes()

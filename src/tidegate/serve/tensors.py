@@ -7,6 +7,7 @@ schema's order as the model itself takes them, a category as its code.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import struct
@@ -69,8 +70,20 @@ class Request(msgspec.Struct):
         return bool(self.parameters) and self.parameters.get("binary_data_output") is True  # type: ignore[union-attr]
 
 
+class _Numbers(Input):
+    """A tensor of numbers, flat."""
+
+    data: list[Number | None] | UnsetType = UNSET  # type: ignore[assignment]
+
+
+class _OfNumbers(Request):
+    """A request of such tensors alone."""
+
+    inputs: Annotated[list[_Numbers], Meta(min_length=1)]  # type: ignore[assignment]
+
+
 _NESTING = re.compile(rb"\[\s*\[")
-_REQUEST = msgspec.json.Decoder(Request)
+_REQUEST, _OF_NUMBERS = msgspec.json.Decoder(Request), msgspec.json.Decoder(_OfNumbers)
 _FLAT, _NESTED = (msgspec.json.Decoder(kind) for kind in (list[Number | None], list[list[Number | None]]))
 _TEXT, _TEXTS = (msgspec.json.Decoder(kind) for kind in (list[str | None], list[list[str | None]]))
 
@@ -80,14 +93,22 @@ def decode(body: bytes, json_bytes: int | None = None) -> tuple[Request, memoryv
     if json_bytes is not None and json_bytes > len(body):
         raise UserError("inference-header-content-length", json_bytes, f"at most the body's {len(body)} bytes")
     cut = len(body) if json_bytes is None else json_bytes
-    try:
-        found = _REQUEST.decode(body[:cut])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise refusal(str(error)) from None
+    found = _decoded(body[:cut])
     for number, one in enumerate(found.outputs or ()):
         if one.name != SCORE:
             raise UserError(f"outputs[{number}].name", one.name[:80], SCORE)
     return found, memoryview(body)[cut:]
+
+
+def _decoded(text: bytes) -> Request:
+    """Flat numbers, what most clients send, are parsed at once; other data is passed over until its kind is known."""
+    if b'"BYTES"' not in text:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return _OF_NUMBERS.decode(text)
+    try:
+        return _REQUEST.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise refusal(str(error)) from None
 
 
 class TensorRows:
@@ -172,20 +193,25 @@ def _values(one: Input, where: str, binary: memoryview) -> tuple[list[Any], memo
 def _from_json(one: Input, where: str, whole: int) -> list[Any]:
     if one.data is UNSET:
         raise UserError(f"{where}.data", None, "a value; it is required")
-    text = bytes(one.data)
+    found = one.data if isinstance(one.data, list) else _parsed(one, bytes(one.data), where)
+    if len(found) != whole:
+        raise UserError(f"{where}.data", f"{len(found)} values", f"{whole}, as its shape says")
+    return found
+
+
+def _parsed(one: Input, text: bytes, where: str) -> list[Any]:
+    """Values flat."""
     nested = _NESTING.match(text) is not None
     decoder: Any = (_TEXTS if nested else _TEXT) if one.datatype == "BYTES" else (_NESTED if nested else _FLAT)
     try:
         found = decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise refusal(str(error), root=f"{where}.data") from None
-    if nested:
-        if any(len(row) != math.prod(one.shape[1:]) for row in found):
-            raise UserError(f"{where}.data", "rows of another length", f"{math.prod(one.shape[1:])} values each")
-        found = [value for row in found for value in row]
-    if len(found) != whole:
-        raise UserError(f"{where}.data", f"{len(found)} values", f"{whole}, as its shape says")
-    return found  # type: ignore[no-any-return]
+    if not nested:
+        return found  # type: ignore[no-any-return]
+    if any(len(row) != math.prod(one.shape[1:]) for row in found):
+        raise UserError(f"{where}.data", "rows of another length", f"{math.prod(one.shape[1:])} values each")
+    return [value for row in found for value in row]
 
 
 def _numbers(data: memoryview, datatype: str, where: str) -> list[float | None]:
