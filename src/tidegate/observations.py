@@ -39,7 +39,7 @@ MOST_BUFFERED = 200_000
 """Rows held while the disk does not take them; more are dropped and counted."""
 
 WRITE_BYTES = 2**18
-"""Given to the disk in one go: what still is in the processor's cache is written twice as fast as megabytes."""
+"""About what is given to the disk in one go."""
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True):
@@ -184,8 +184,9 @@ _Line = Prediction | Answered | Label | Mark
 class SegmentWriter:
     """Appends records to the segments of one writer; thread-safe, and never raises on a full disk.
 
-    `append` only puts the record on a list; a daemon thread writes the list every `FLUSH_EVERY` seconds. What the disk
-    does not take is dropped and counted in `dropped`, and its half-written line is cut off again.
+    `append` puts the record's line on a list: encoded at once, while it is in the processor's cache; a daemon thread
+    writes the list every `FLUSH_EVERY` seconds. What the disk does not take is dropped and counted in `dropped`, and
+    its half-written line is cut off again.
     Raises PlatformError when the folder cannot be made or written at all.
     """
 
@@ -193,9 +194,9 @@ class SegmentWriter:
         self.name, self.rows, self.dropped = name, 0, 0
         self._accepted, self._taken = 0, 0
         self._folder, self._segment_bytes = folder, segment_bytes
-        self._waiting: deque[_Line] = deque()
-        self._encode = msgspec.json.Encoder().encode_into
-        self._buffer = bytearray()
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        """Lines without their end, and the rows of each."""
+        self._encode = msgspec.json.Encoder().encode
         self._writing = threading.Lock()
         self._stopped = threading.Event()
         try:
@@ -216,11 +217,11 @@ class SegmentWriter:
             return
         self.rows += count
         self._accepted += count
-        self._waiting.append(record)
+        self._waiting.append((self._encode(record), count))
 
     def promise(self, time: float) -> None:
         """Put a mark behind the records taken so far, without waiting for the disk."""
-        self._waiting.append(Mark(time))
+        self._waiting.append((self._encode(Mark(time)), 0))
 
     def mark(self, time: float) -> None:
         """Put a mark behind the records taken so far and write everything."""
@@ -265,30 +266,26 @@ class SegmentWriter:
         os.ftruncate(self._file, self._size)
 
     def _write_some(self, count: int) -> int:
-        """Write of the first `count` waiting records as many as `WRITE_BYTES` hold; returns how many were taken."""
-        lines, rows, taken = self._buffer, 0, 0
-        lines.clear()
-        while taken < count and len(lines) < WRITE_BYTES:
-            record = self._waiting.popleft()
-            self._encode(record, lines, -1)
-            lines += b"\n"
-            rows += _count(record)
-            taken += 1
+        """Write of the first `count` waiting lines as many as `WRITE_BYTES` hold; returns how many were taken."""
+        lines, rows, size = list[bytes](), 0, 0
+        while len(lines) < count and size < WRITE_BYTES:
+            line, own = self._waiting.popleft()
+            lines.append(line)
+            rows, size = rows + own, size + len(line)
         self._taken += rows
         try:
-            self._write(lines)
+            self._write(b"\n".join(lines) + b"\n")
         except OSError:
             self.dropped += rows
             self.rows -= rows
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
-        return taken
+        return len(lines)
 
-    def _write(self, lines: bytearray) -> None:
-        written = 0
-        with memoryview(lines) as view:
-            while written < len(view):
-                written += os.write(self._file, view[written:])
+    def _write(self, lines: bytes) -> None:
+        view, written = memoryview(lines), 0
+        while written < len(view):
+            written += os.write(self._file, view[written:])
         self._size += written
         if self._size >= self._segment_bytes:
             os.fdatasync(self._file)
@@ -433,11 +430,9 @@ def parse_segment(name: str) -> tuple[str, int] | None:
     return (writer, int(number)) if suffix == "jsonl" and writer and number.isdecimal() else None
 
 
-def _count(record: _Line) -> int:
-    """Rows of a line."""
-    if type(record) is Answered:
-        return len(record.scores)
-    return int(type(record) is not Mark)
+def _count(record: Record | Answered) -> int:
+    """Rows of a record."""
+    return len(record.scores) if type(record) is Answered else 1
 
 
 def newest_number(folder: Path, writer: str) -> int:
