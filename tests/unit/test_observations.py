@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from array import array
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -202,25 +203,28 @@ def test_a_full_disk_is_a_counted_drop_and_leaves_whole_lines(tmp_path: Path, mo
     assert reader.corrupt == 0
 
 
-def test_kill_9_loses_nothing_that_was_flushed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1, 3])
+def test_kill_9_loses_nothing_that_was_flushed(tmp_path: Path, rows: int) -> None:
     program = """
 import sys, pathlib
 sys.path.insert(0, {here!r})
-from test_observations import prediction, writer
+from test_observations import answered, prediction, writer
 one = writer(pathlib.Path({folder!r}))
 for number in range(10**9):
-    one.append(prediction(number))
+    one.append(prediction(number) if {rows} == 1 else answered(number, {rows}))
     if number % 50 == 49:
         one.flush()
         print(number, flush=True)
 """
-    text = program.format(here=str(Path(__file__).parent), folder=str(tmp_path))
+    text = program.format(here=str(Path(__file__).parent), folder=str(tmp_path), rows=rows)
     with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as process:
         seen = [int(process.stdout.readline()) for _ in range(40)]
         os.kill(process.pid, signal.SIGKILL)
         seen += [int(line) for line in process.stdout.read().splitlines()]
-    found = SegmentReader(tmp_path).read()
-    assert found[: seen[-1] + 1] == [prediction(number) for number in range(seen[-1] + 1)]
+    count = seen[-1] + 1
+    each = prediction if rows == 1 else one_of
+    expected = [each(*place) for place in product(range(count), *([range(rows)] if rows > 1 else []))]
+    assert SegmentReader(tmp_path).read()[: count * rows] == expected
 
 
 def test_a_line_of_several_rows_is_read_as_its_rows_in_place(tmp_path: Path) -> None:
