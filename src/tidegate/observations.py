@@ -14,7 +14,7 @@ import sys
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -131,33 +131,34 @@ class Answered(msgspec.Struct, frozen=True, tag="a", tag_field="t", omit_default
 
     def rows(self) -> list[Prediction]:
         """The rows in the order asked; ValueError when lists do not fit each other."""
-        count, features = len(self.scores), self._features()
-        width, nothing = len(features) // count, [None] * count
+        nothing = [None] * len(self.scores)
+        features = as_served(self.numbers, self.categories, len(self.scores))
         told = zip(self.scores, self.keys or nothing, self.fallbacks or nothing, strict=True)
         return [
             Prediction(
                 f"{self.request_id}/{index}", self.time, self.wall, self.version, self.digest, self.arm,
                 self.propensity, self.release, score, self.error, self.latency_ms,
-                features[index * width : (index + 1) * width], keys, self.known, fallback, self.endpoint,
+                features[index], keys, self.known, fallback, self.endpoint,
                 weights=self.weights, region=self.region, returning=self.returning,
             )
             for index, (score, keys, fallback) in enumerate(told)
         ]  # fmt: skip
 
-    def _features(self) -> list[float | str | None]:
-        """The features as served, flat."""
-        count, found = len(self.scores), array("d", self.numbers)
-        if sys.byteorder == "big":
-            found.byteswap()
-        width, uneven = divmod(len(found), count)
-        if uneven:
-            raise ValueError(f"{len(found)} numbers of {count} rows")
-        features: list[float | str | None] = [value if math.isfinite(value) else None for value in found]
-        for column, texts in self.categories.items():
-            if len(texts) != count or not 0 <= column < width:
-                raise ValueError(f"{len(texts)} texts of {count} rows in column {column} of {width}")
-            features[column::width] = texts
-        return features
+
+def as_served(numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: int) -> list[list[float | str | None]]:
+    """`count` rows of what `Answered` keeps flat, doubles and texts of columns; ValueError where they do not fit."""
+    found = array("d", numbers)
+    if sys.byteorder == "big":
+        found.byteswap()
+    width, uneven = divmod(len(found), count)
+    if uneven:
+        raise ValueError(f"{len(found)} numbers of {count} rows")
+    values: list[float | str | None] = [value if math.isfinite(value) else None for value in found]
+    for column, told in texts.items():
+        if len(told) != count or not 0 <= column < width:
+            raise ValueError(f"{len(told)} texts of {count} rows in column {column} of {width}")
+        values[column::width] = told
+    return [values[start : start + width] for start in range(0, count * width, width)] if width else [[]] * count
 
 
 class Label(msgspec.Struct, frozen=True, tag="l", tag_field="t"):

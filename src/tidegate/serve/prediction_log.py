@@ -59,7 +59,7 @@ class PredictionLog:
         told: list[float | None] = [None] * len(rows) if scores is None else scores  # type: ignore[assignment]
         keys, known, levels = (kept.keys, kept.known, kept.fallbacks) if kept else (None, None, None)
         if len(told) == 1:
-            own = rows.values if self._retain else []
+            own = rows.lists()[0] if self._retain else []
             key, level = (keys[0], levels[0]) if keys and levels else (None, None)
             one = Prediction(
                 f"{heard.request_id}/0", at, wall, self._version, self._digest, heard.arm, heard.propensity,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.errors import UserError
+from tidegate.observations import as_served
 from tidegate.train.model_file import FeatureSchema
 
 Value = float | str | None
@@ -26,20 +27,25 @@ class Rows:
     """N rows of F values in the schema's order, flat [N * F]."""
 
     width: int
-    values: list[Value]
-    """As served: a category as its text, null where it is missing."""
     numbers: bytes
-    """The same as doubles, little-endian: a category as its code, NaN for null."""
+    """Doubles, little-endian: a category as its code, NaN for null."""
     texts: dict[int, list[str | None]]
     """For each column that holds a category its N texts."""
 
     def __len__(self) -> int:
         """N."""
-        return len(self.values) // self.width
+        return len(self.numbers) // (8 * self.width)
 
     def lists(self) -> list[list[Value]]:
-        """The values, a list a row."""
-        return [self.values[start : start + self.width] for start in range(0, len(self.values), self.width)]
+        """The values as served, a list a row: a category as its text, null where it is missing."""
+        return as_served(self.numbers, self.texts, len(self))
+
+
+class _Codes(dict[Any, int]):
+    """A category's codes; 0 for a text that it does not have, and for null."""
+
+    def __missing__(self, text: Any) -> int:
+        return 0
 
 
 class RowMaker:
@@ -47,7 +53,7 @@ class RowMaker:
 
     def __init__(self, schema: FeatureSchema) -> None:
         self.width = len(schema.names)
-        self._codes = [(column, codes) for column, codes in enumerate(schema.codes()) if codes is not None]
+        self._codes = [(column, _Codes(codes)) for column, codes in enumerate(schema.codes()) if codes is not None]
         self._names = schema.names
         self._texts: dict[int, dict[float | None, str | None]] = {
             column: {None: None, 0: None, **{code: text for text, code in codes.items()}}
@@ -55,12 +61,12 @@ class RowMaker:
         }
 
     def of_values(self, values: list[Value]) -> Rows:
-        """Of raw values [N * F]; a category that is unknown or null has code 0."""
-        numbers: list[Any] = values.copy()
+        """Of raw values [N * F], which it takes over; a category that is unknown or null has code 0."""
+        numbers: list[Any] = values
         texts: dict[int, list[Any]] = {column: values[column :: self.width] for column, _ in self._codes}
         for column, codes in self._codes:
-            numbers[column :: self.width] = [codes.get(text, 0) for text in texts[column]]
-        return Rows(self.width, values, self._packed(numbers), texts)
+            numbers[column :: self.width] = list(map(codes.__getitem__, texts[column]))
+        return Rows(self.width, self._packed(numbers), texts)
 
     def of_lists(self, rows: Iterable[Sequence[Value]]) -> Rows:
         """Of raw values, a sequence a row."""
@@ -71,17 +77,16 @@ class RowMaker:
 
         `where`: the field's name, for the UserError when a number is no category's code.
         """
-        values: list[Value] = list(numbers)
         found: dict[int, list[Any]] = {}
         for column, texts in self._texts.items():
             codes = numbers[column :: self.width]
             try:
-                found[column] = values[column :: self.width] = list(map(texts.__getitem__, codes))
+                found[column] = list(map(texts.__getitem__, codes))
             except KeyError as error:
                 row, largest = codes.index(error.args[0]), max(filter(None, texts), default=0)
                 takes = f"a category's code, 0 to {largest}"
                 raise UserError(f"{where}[{row}].{self._names[column]}", error.args[0], takes) from None
-        return Rows(self.width, values, self._packed(numbers), found)
+        return Rows(self.width, self._packed(numbers), found)
 
     def _packed(self, numbers: list[float | None]) -> bytes:
         try:
