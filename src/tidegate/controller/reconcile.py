@@ -26,7 +26,6 @@ from tidegate.journal.events import GENESIS, Draft, seal
 from tidegate.journal.fold import ModelState, apply
 from tidegate.release import commands, machine
 from tidegate.release.actions import action_to_json
-from tidegate.release.evidence import Evidence
 from tidegate.release.plan import Backend, Plan
 from tidegate.release.stages import ENDED, Release, Version, challengers_of
 from tidegate.release.traffic import wanted
@@ -243,20 +242,19 @@ _COMMANDS: Mapping[str, Callable[..., commands.Command]] = {
 }
 
 
-def obey(release: Json, order: Json, evidence: Json | None, now: float) -> tuple[Json, list[Json]]:
+def obey(release: Json, order: Json, now: float) -> tuple[Json, list[Json]]:
     """A release after a command, and its actions, all as JSON; the same code decides and replays."""
     words = {key: value for key, value in order.items() if key != "command"}
-    known = Evidence.from_json(evidence) if evidence else None
-    after, actions = machine.command(Release.from_json(release), _COMMANDS[order["command"]](**words), now, known)
+    after, actions = machine.command(Release.from_json(release), _COMMANDS[order["command"]](**words), now)
     return after.to_json(), [action_to_json(action) for action in actions]
 
 
-def command(ledger: Ledger, order: Json, now: float, evidence: Json | None = None) -> None:
+def command(ledger: Ledger, order: Json, now: float) -> None:
     """Carry out a person's or the controller's command on the open release and write it down."""
     release = ledger.state.release
     assert release is not None  # noqa: S101 - the caller looked
-    after, actions = obey(release, order, evidence, now)
-    data = {"now": now, "command": order, "evidence": evidence, "release": after, "actions": actions}
+    after, actions = obey(release, order, now)
+    data = {"now": now, "command": order, "release": after, "actions": actions}
     ledger.write("release.command", now, data)
 
 

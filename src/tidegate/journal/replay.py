@@ -116,7 +116,7 @@ def _check_command(state: ModelState, event: Event) -> None:
     from tidegate.controller.reconcile import obey
 
     data = event.data
-    after, actions = obey(state.release or {}, data["command"], data["evidence"], data["now"])
+    after, actions = obey(state.release or {}, data["command"], data["now"])
     _same("the release", data["release"], after)
     _same("the actions", data["actions"], actions)
 
