@@ -34,6 +34,8 @@ class RunSettings(Strict):
     seed: int = Field(7, ge=0)
     """Of every random choice in training; recorded with the model version."""
     parent: ParentFacts | None = None
+    recent: Span | None = None
+    """After concept drift: only this newest span of rows is trained on, from scratch; none: all rows."""
 
     @property
     def lineage_parent(self) -> Parent | None:

@@ -1,0 +1,63 @@
+"""Announced events with release settings of their own: which ones hold now, and what ends when the event does.
+
+A release belongs to the event that it was opened in, or to none. Where another event holds, or none any more, the
+release ends; and what an event's easier settings promoted gives its place back when the event is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tidegate.journal.fold import ModelState
+from tidegate.release.check import check_spec
+from tidegate.release.stages import ENDED
+from tidegate.spec import CalendarEvent, ModelSpec, ReleaseSpec
+from tidegate.trigger.calendar import bounds
+
+
+def in_force(spec: ModelSpec, now: float) -> str:
+    """The name of the first event with release settings that lasts at `now`; empty where there is none."""
+    found = (event.name for event in _own(spec) if _lasts(event, now))
+    return next(found, "")
+
+
+def settings_of(spec: ModelSpec, event: str) -> ReleaseSpec:
+    """The release settings while `event` lasts: its own where it has them, else the Model file's."""
+    own = next((one.release for one in _own(spec) if one.name == event), None)
+    if own is None:
+        return spec.release
+    return spec.release.model_copy(update={name: value for name, value in own if value is not None})
+
+
+def check_events(spec: ModelSpec) -> None:
+    """UserError where the settings of an event are those of no release."""
+    for event in _own(spec):
+        check_spec(settings_of(spec, event.name))
+
+
+def ends_release(spec: ModelSpec, state: ModelState, now: float) -> Mapping[str, Any] | None:
+    """The command that ends the open release because an event began or is over; None where it goes on."""
+    release, event = state.release, in_force(spec, now)
+    if release is None or release["state"] in ENDED or state.announced == event:
+        return None
+    return {"command": "event", "reason": "event_begins" if event else "event_over"}
+
+
+def given_back(spec: ModelSpec, state: ModelState, now: float) -> Mapping[str, Any] | None:
+    """The data of release.reverted: the version that served before the event serves again; None while it lasts."""
+    lent = state.lent
+    if lent is None or lent["event"] == in_force(spec, now) or lent["digest"] in state.quarantined:
+        return None
+    names = ("version", "digest", "carried", "event")
+    return {**{name: lent[name] for name in names}, "reason": "event_over"}
+
+
+def _own(spec: ModelSpec) -> tuple[CalendarEvent, ...]:
+    schedule = spec.triggers.schedule
+    return tuple(event for event in schedule.events if event.release) if schedule else ()
+
+
+def _lasts(event: CalendarEvent, now: float) -> bool:
+    start, end = bounds(event)
+    return start <= now < end

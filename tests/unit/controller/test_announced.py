@@ -1,0 +1,102 @@
+"""Release settings of an announced event: they hold from its start to its end, and what they promoted with them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.simulated_loop import LOOK, START, World, quick
+from tidegate.controller.announced import check_events, in_force, settings_of
+from tidegate.errors import UserError
+from tidegate.journal.replay import replay_state
+from tidegate.spec import ModelSpec
+
+OWN = {"minDuration": "30m", "watch": "2h", "stages": [{"canary": {"weights": ["50%"], "requests": 60}}]}
+
+
+def clock(looks: float) -> str:
+    return datetime.fromtimestamp(START + looks * LOOK, UTC).isoformat()
+
+
+def spec_with(*events: tuple[str, float, float], own: dict | None = None):
+    """A Model file with events (name, first look, look after the last), each with release settings of its own."""
+    told = [
+        {"name": name, "from": clock(start), "to": clock(end), "cron": "0 */4 * * *", "release": own or OWN}
+        for name, start, end in events
+    ]
+    return quick(triggers={"schedule": {"cron": "0 0 1 1 *", "events": told}, "cooldown": "0s"})
+
+
+def served(world: World) -> list[str]:
+    return [one.version for one in world.state.history]
+
+
+def test_the_settings_hold_from_the_start_to_before_the_end():
+    spec: ModelSpec = spec_with(("storm", 2, 4)).spec
+    held = [in_force(spec, START + looks * LOOK) for looks in (1.99, 2, 3.99, 4)]
+    assert held == ["", "storm", "storm", ""]
+    inside = settings_of(spec, "storm")
+    assert (inside.stages[0].kind, inside.watch.total_seconds(), inside.block) == ("canary", 7200, None)
+    assert inside.judge == spec.release.judge
+    assert settings_of(spec, "") == spec.release
+
+
+def test_what_an_event_promoted_gives_its_place_back_when_the_event_is_over(tmp_path):
+    world = World(tmp_path, spec_with(("storm", 20, 40)))
+    world.start()
+    world.hand_in("v1")
+    world.looks(20)
+    world.hand_in("v2")
+    world.until(lambda state: state.champion.version != "v1", 18)
+    release = world.state.release
+    assert [stage["canary"] is not None for stage in release["spec"]["stages"]] == [True]
+    world.looks(round(39 - (world.now - START) / LOOK))
+    lent = world.state.champion
+    assert lent.version != "v1"
+    world.looks(2)
+    assert world.state.champion.version == "v1"
+    assert world.target.observe().split == (("v1", 1.0),)
+    assert lent.digest not in world.state.quarantined
+    report = replay_state(tmp_path, evidence=True)
+    assert report.fault == ""
+    assert report.decisions["release.reverted"] == 1
+
+
+def test_a_release_of_everyday_makes_way_for_the_event_and_one_of_the_event_ends_with_it(tmp_path):
+    slow = {**OWN, "stages": [{"canary": {"weights": ["50%"], "requests": 60}}], "minDuration": "9d"}
+    world = World(tmp_path, spec_with(("storm", 6, 12), own=slow), per_look=40)
+    world._end_runs = lambda: None  # the event's own cadence starts runs: they take longer than this life
+    world.start()
+    world.hand_in("v1")
+    world.looks(3)
+    world.hand_in("v2")
+    world.looks(1)
+    assert world.state.release["state"] == "shadow"
+    world.looks(3)
+    assert (world.state.release["state"], world.state.release["reason"]) == ("expired", "event_begins")
+    world.hand_in("v3")
+    world.looks(1)
+    assert (world.state.release["state"], world.state.announced) == ("canary", "storm")
+    world.looks(6)
+    assert (world.state.release["state"], world.state.release["reason"]) == ("expired", "event_over")
+    assert served(world) == ["v1"]
+    assert world.state.quarantined == {}
+    assert replay_state(tmp_path, evidence=True).fault == ""
+
+
+def test_the_event_brings_a_denser_cadence_that_no_open_release_holds_back(tmp_path):
+    world = World(tmp_path, spec_with(("storm", 6, 12)), per_look=40)
+    world._end_runs = lambda: None
+    world.start()
+    world.hand_in("v1")
+    world.looks(3)
+    world.hand_in("v2")
+    world.looks(5)
+    assert [run.causes for run in world.state.runs.values() if run.by == "trigger"] == [("schedule",)]
+
+
+def test_settings_that_are_those_of_no_release_are_refused():
+    with pytest.raises(UserError, match="weight"):
+        check_events(spec_with(("storm", 2, 4), own={"stages": [{"canary": {"weights": ["100%"]}}]}).spec)
+    check_events(spec_with(("storm", 2, 4)).spec)
