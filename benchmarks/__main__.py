@@ -10,7 +10,20 @@ import time
 
 from benchmarks.results import Result, machine, say, write
 
-NAMES = ("loop", "join", "serving", "small", "replica", "partitions", "stream", "online", "cold_start", "batch", "edge")
+NAMES = (
+    "loop",
+    "join",
+    "serving",
+    "small",
+    "replica",
+    "partitions",
+    "stream",
+    "online",
+    "cold_start",
+    "batch",
+    "edge",
+    "feedback_bias",
+)
 """Modules of this package, each with ``run() -> Result``."""
 LONG = (
     *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
