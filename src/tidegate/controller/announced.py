@@ -6,6 +6,7 @@ release ends; and what an event's easier settings promoted gives its place back 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,9 @@ from tidegate.release.check import check_spec
 from tidegate.release.stages import ENDED
 from tidegate.spec import CalendarEvent, ModelSpec, ReleaseSpec
 from tidegate.trigger.calendar import bounds
+
+DENSE = 600.0
+"""Event seconds between two looks while an event with release settings of its own lasts."""
 
 
 def in_force(spec: ModelSpec, now: float) -> str:
@@ -28,6 +32,16 @@ def settings_of(spec: ModelSpec, event: str) -> ReleaseSpec:
     if own is None:
         return spec.release
     return spec.release.model_copy(update={name: value for name, value in own if value is not None})
+
+
+def next_look(spec: ModelSpec, after: float, every: float) -> float:
+    """The first moment after `after` to look at: multiples of `every`; while an event lasts, of `DENSE`; its bounds."""
+    found = (math.floor(after / every) + 1) * every
+    for event in _own(spec):
+        start, end = bounds(event)
+        dense = (math.floor(after / DENSE) + 1) * DENSE
+        found = min([found, *(time for time in (start, end, dense) if after < time and start <= time <= end)])
+    return found
 
 
 def check_events(spec: ModelSpec) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tidegate import runs
+from tidegate.controller.announced import next_look
 from tidegate.controller.clock import Clock
 from tidegate.controller.evidence import looks_of
 from tidegate.controller.feed import DAY, Feed
@@ -149,15 +150,18 @@ class Controller:
     def _moments(self, watermark: float) -> list[float]:
         """The moments of event time to look at, up to `watermark`, oldest first.
 
-        Under the event clock every one is looked at, however late the turn, so that a replay decides the same again.
+        Under the event clock every one is looked at, however late the turn, so that a replay decides the same again;
+        while an announced event with release settings of its own lasts they are denser.
         Under the wall clock what was slept through is past: the newest moment counts, and the newest midnight.
         """
         every = EVERY[self.clock.kind]
         if self.clock.kind == "wall":
             newest = {watermark // every * every, watermark // DAY * DAY}
             return sorted(moment for moment in newest if moment > self.looked)
-        first = int(self.looked // every) + 1
-        return [n * every for n in range(first, min(first + AT_ONCE, int(watermark // every) + 1))]
+        found, now = list[float](), self.looked
+        while len(found) < AT_ONCE and (now := next_look(self.model.spec, now, every)) <= watermark:
+            found.append(now)
+        return found
 
     def _look(self, now: float) -> None:
         evidence, events = self.feed.look(now, self.state.release, self.state.champion)

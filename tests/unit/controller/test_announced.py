@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.simulated_loop import LOOK, START, World, quick
-from tidegate.controller.announced import check_events, in_force, settings_of
+from tidegate.controller.announced import DENSE, check_events, in_force, next_look, settings_of
 from tidegate.errors import UserError
 from tidegate.journal.replay import replay_state
 from tidegate.spec import ModelSpec
@@ -40,6 +40,19 @@ def test_the_settings_hold_from_the_start_to_before_the_end():
     assert (inside.stages[0].kind, inside.watch.total_seconds(), inside.block) == ("canary", 7200, None)
     assert inside.judge == spec.release.judge
     assert settings_of(spec, "") == spec.release
+
+
+def test_looks_are_denser_while_it_lasts_and_at_its_bounds():
+    spec: ModelSpec = spec_with(("storm", 2.01, 3.001)).spec
+    start, end = START + 2.01 * LOOK, START + 3.001 * LOOK
+    moments, now = [], START + LOOK
+    while now < START + 5 * LOOK:
+        now = next_look(spec, now, LOOK)
+        moments.append(now)
+    dense = [n * DENSE for n in range(int(START / DENSE), int(START / DENSE) + 200) if start <= n * DENSE <= end]
+    looks = [START + n * LOOK for n in (2, 3, 4, 5)]
+    assert moments == sorted({*looks, *dense, start, end})
+    assert next_look(quick().spec, START, LOOK) == START + LOOK
 
 
 def test_what_an_event_promoted_gives_its_place_back_when_the_event_is_over(tmp_path):
