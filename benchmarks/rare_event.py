@@ -1,10 +1,10 @@
 """A day on which everything is different, announced in the calendar: who serves, and what the day costs.
 
 A drawn stream of 100,000 requests a day; from midnight to midnight P(y|x) is another one. The controller, the journal,
-the observation store, triggers, releases and the judge are the real ones, in event time. Training is a stand-in that
-takes no time, a logistic regression on the labelled rows since the onset, and passes the model gate without being
-asked: the gate's window holds whole days, of which an event of one day has none. Beside it the same controller without
-the calendar, and a model of another such day that is switched on and off to the second.
+the observation store, triggers, releases and the judge are the real ones, in event time. A run takes no event time: it
+fits a logistic regression on the rows that its settings name, as the controller handed them over, and asks the model
+gate. Runs outside the event fit on all rows before them and do not ask it. Beside it the same controller without the
+calendar, and a model of another such day that is switched on and off to the second.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import Budget, Result, say
-from tests.simulated_loop import START, World, answers, digest_of, quick
+from tests.simulated_loop import START, World, answers, candidate, digest_of, quick
+from tidegate.evaluate.gate import Policy, gate
+from tidegate.evaluate.step import cluster_of
+from tidegate.journal.events import Draft
 from tidegate.monitor.clusters import DAY, Floats
 from tidegate.monitor.performance import log_losses
 from tidegate.observations import Prediction
 from tidegate.spec import Model
+from tidegate.train.settings import RunSettings, parse_settings, parse_until
+from tidegate.train.step import parts_of
 
 SEEDS = (7, 11, 13, 17, 19)
 HOUR, STEP, PER_DAY = 3600.0, 600.0, 100_000
@@ -31,7 +36,7 @@ SINCE, ONSET, OVER, UNTIL = START - 6 * HOUR, START, START + DAY, START + DAY + 
 USUAL, RARE = np.array([1.0, -0.7, 0.4, 0.0]), np.array([-0.5, 0.8, 0.4, 1.0])
 BODY = 10_000
 EVENT = {
-    "name": "rare", "from": "2013-07-01", "to": "2013-07-01", "cron": "15,45 * * * *",
+    "name": "rare", "from": "2013-07-01", "to": "2013-07-01", "cron": "0 1-23 * * *", "gateWindow": "10m",
     "release": {
         "minDuration": "20m", "watch": "30m", "labelDeadline": "10m",
         "stages": [{"canary": {"weights": ["50%"], "requests": 500}}],
@@ -57,6 +62,7 @@ class Day:
     without: float
     perfect: float
     promoted: int
+    refused: int
 
 
 def run() -> Result:
@@ -76,7 +82,8 @@ def run() -> Result:
     ]
     notes = (
         f"{PER_DAY} requests a day, labels after 1 to 9 minutes; log loss in nats over the announced day",
-        "training is a stand-in without a gate: what is measured is the calendar, the release and the way back",
+        "gate refused " + ", ".join(f"{day.refused} (seed {day.seed})" for day in days),
+        "runs take no event time: what is measured is the calendar, the gate, the release and the way back",
     )
     figures = {f"seed {day.seed}": asdict(day) for day in days}
     columns = ("seed", "h to the day's model", "h back", "promoted", "with calendar", "without", "perfect switch")
@@ -96,7 +103,7 @@ def _day(seed: int) -> Day:
     promoted = sum(one.version in known.of_day for one in state.history)
     day = Day(
         seed, (first - ONSET) / HOUR, (back - OVER) / HOUR, known.loss(today), blind.loss(today),
-        float(np.mean(log_losses(ideal, known.label[today]))), promoted,
+        float(np.mean(log_losses(ideal, known.label[today]))), promoted, known.refused,
     )  # fmt: skip
     say(f"rare_event: seed {seed}: {day.hours:.2f} h, {day.loop:.4f}, {day.without:.4f}, {day.perfect:.4f}")
     return day
@@ -142,6 +149,7 @@ class Life(World):
         self.told, self.draw = self.time + draw.uniform(60, 540, rows), draw.random(rows)
         self.served, self.models, self.now = np.full(rows, np.nan), dict[str, Floats](), SINCE
         self._order, self._delivered, self.of_day = np.argsort(self.told), 0, set[str]()
+        self.refused = 0
 
     def loss(self, rows: Any) -> float:
         """Mean log loss of what users got."""
@@ -154,17 +162,40 @@ class Life(World):
         self.now += STEP
         self._settle()
 
-    def train(self, version: str) -> None:
-        """Fit on what is labelled by now: since the onset on the day, everything before it."""
-        today = ONSET < self.now <= OVER
-        rows = (self.told <= self.now) & (self.time >= (ONSET if today else -np.inf))
-        self.of_day |= {version} if today else set()
-        self.models[version] = fitted(self.x[rows], self.label[rows])
-
     def _register(self, version: str, run: str) -> None:
-        if version not in self.models:
-            self.train(version)
-        super()._register(version, run)
+        """A run's end: a candidate, or the gate's refusal."""
+        told = candidate(version, run)
+        if run in self.orchestrator.submitted:
+            arguments = self.orchestrator.submitted[run]
+            told.update(self._trained(version, parse_until(arguments["until"]), parse_settings(arguments["settings"])))
+        refused = told["gate"]["verdict"] != "passed"
+        self.refused += refused
+        self._write(Draft("evaluate.refused" if refused else "register.candidate", self.now, told))
+
+    def _trained(self, version: str, until: float, wanted: RunSettings) -> dict[str, Any]:
+        if wanted.recent is None:
+            rows = self.told <= until
+            self.models[version] = fitted(self.x[rows], self.label[rows])
+            return {}
+        parts = parts_of(until, wanted)
+        rows = parts.train.known(self.time, self.told, parts.gate.after)
+        self.models[version] = fitted(self.x[rows], self.label[rows])
+        self.of_day.add(version)
+        return {"gate": self._asked(version, parts.gate.mask(self.time), wanted)}
+
+    def _asked(self, version: str, rows: Any, wanted: RunSettings) -> dict[str, Any]:
+        """The model gate on the gate window's rows, as `tidegate.evaluate.step` asks it."""
+        assert self.state.champion is not None
+        new, old = (
+            log_losses(score(self.models[name], self.x[rows]), self.label[rows])
+            for name in (version, self.state.champion.version)
+        )
+        cluster = np.floor(self.time[rows] / cluster_of(wanted.gate_window.total_seconds())).astype(np.int64)
+        _, place = np.unique(cluster, return_inverse=True)
+        days = {"rows": np.bincount(place).tolist(), "sums": np.bincount(place, new - old).tolist()}
+        measured = {"compared_with": "champion", "reference_distance": 0.0, "days": days, "slices": {}}
+        policy = Policy(wanted.gate.metric, wanted.gate.margin)
+        return {"policy": asdict(policy), "measurements": measured, **asdict(gate(policy, measured))}
 
     def _traffic(self) -> None:
         seen = self.target.observe()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tidegate.controller.announced import check_events
+from tidegate.controller.announced import check_events, run_settings
 from tidegate.controller.batch_schedule import check_batch
 from tidegate.controller.degrade import check_rollback
 from tidegate.controller.reconcile import Ended, Ledger, finish_run
@@ -114,13 +114,12 @@ def arguments(
 ) -> dict[str, str]:
     """The pipeline's arguments: what had arrived by event time `until` is used, against today's champion.
 
-    `mode` is what the causes want; a Model file that names a training mode of its own is obeyed before it.
+    `mode` is what the causes want; a Model file that names a training mode of its own is obeyed before it,
+    and an announced event with a gate window before both.
     """
+    usual = {"label_deadline": model.spec.release.label_deadline, **_training(model, state, mode)}
     settings = RunSettings(
-        **_training(model, state, mode),
-        gate=model.spec.gate,
-        label_deadline=model.spec.release.label_deadline,
-        parent=_parent(state, model.spec.gate),
+        **{**usual, **run_settings(model.spec, until)}, gate=model.spec.gate, parent=_parent(state, model.spec.gate)
     )
     return {
         "workload": model.spec.workload,

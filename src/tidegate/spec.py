@@ -118,6 +118,9 @@ class CalendarEvent(Strict):
     cron: str
     release: EventRelease | None = None
     """Settings of its own for releases that open while it lasts; what they promoted serves until it ends."""
+    gate_window: Span | None = None
+    """Beside `release`: runs that start while it lasts are trained on its rows alone, and the model gate looks at this
+    newest span of them."""
 
 
 class ScheduleTrigger(Strict):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
+from tidegate.errors import UserError
 from tidegate.journal.fold import ModelState
 from tidegate.release.check import check_spec
 from tidegate.release.stages import ENDED
-from tidegate.spec import CalendarEvent, ModelSpec, ReleaseSpec
+from tidegate.spec import CalendarEvent, ModelSpec, ReleaseSpec, format_span
 from tidegate.trigger.calendar import bounds
 
 DENSE = 600.0
@@ -44,8 +46,29 @@ def next_look(spec: ModelSpec, after: float, every: float) -> float:
     return found
 
 
+def run_settings(spec: ModelSpec, until: float) -> dict[str, Any]:
+    """The fields of `RunSettings` that differ for a run at `until`, while an event with `gateWindow` lasts.
+
+    Empty where none lasts, or where its rows do not yet make a part to fit, one to choose by and a gate window, each
+    with its gap.
+    """
+    event = next((one for one in _own(spec) if one.name == in_force(spec, until)), None)
+    if event is None or event.gate_window is None:
+        return {}
+    deadline, window = settings_of(spec, event.name).label_deadline, event.gate_window
+    recent = timedelta(seconds=math.floor(until - bounds(event)[0])) - 2 * deadline - window
+    if recent < 2 * window + deadline:
+        return {}
+    training = spec.training.model_copy(update={"mode": "stateless"})
+    return {"training": training, "label_deadline": deadline, "gate_window": window, "recent": recent}
+
+
 def check_events(spec: ModelSpec) -> None:
-    """UserError where the settings of an event are those of no release."""
+    """UserError where the settings of an event are those of no release, or of no run."""
+    for at, event in enumerate(spec.triggers.schedule.events if spec.triggers.schedule else ()):
+        if event.gate_window is not None and not (event.release and event.gate_window):
+            takes = "a span above 0, beside `release` of the same event"
+            raise UserError(f"spec.triggers.schedule.events[{at}].gateWindow", format_span(event.gate_window), takes)
     for event in _own(spec):
         check_spec(settings_of(spec, event.name))
 

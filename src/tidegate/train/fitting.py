@@ -174,7 +174,7 @@ def _forbidden(job: Job, family: Family) -> str:
     """Why no minor can be tried; empty when one can."""
     training = job.settings.training
     if job.settings.recent:
-        return f"concept drift was found: only the rows of the newest {format_span(job.settings.recent)} count"
+        return f"only the rows of the newest {format_span(job.settings.recent)} count"
     if training.mode == "stateless":
         return "stateless was asked for"
     rule = minor_allowed(job.parent, job.schema.digest, family.architecture_digest, training.max_depth)

@@ -35,7 +35,7 @@ class RunSettings(Strict):
     """Of every random choice in training; recorded with the model version."""
     parent: ParentFacts | None = None
     recent: Span | None = None
-    """After concept drift: only this newest span of rows is trained on, from scratch; none: all rows."""
+    """After concept drift and in an announced event: only this newest span is trained on, from scratch; none: all."""
 
     @property
     def lineage_parent(self) -> Parent | None:

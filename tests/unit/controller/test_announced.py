@@ -7,10 +7,15 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.simulated_loop import LOOK, START, World, quick
-from tidegate.controller.announced import DENSE, check_events, in_force, next_look, settings_of
+from tidegate import runs
+from tidegate.controller.announced import DENSE, check_events, in_force, next_look, run_settings, settings_of
 from tidegate.errors import UserError
+from tidegate.evaluate.step import cluster_of
+from tidegate.journal.fold import ModelState
 from tidegate.journal.replay import replay_state
 from tidegate.spec import ModelSpec
+from tidegate.train.settings import RunSettings, parse_settings
+from tidegate.train.step import parts_of
 
 OWN = {"minDuration": "30m", "watch": "2h", "stages": [{"canary": {"weights": ["50%"], "requests": 60}}]}
 
@@ -107,6 +112,37 @@ def test_the_event_brings_a_denser_cadence_that_no_open_release_holds_back(tmp_p
     world.hand_in("v2")
     world.looks(5)
     assert [run.causes for run in world.state.runs.values() if run.by == "trigger"] == [("schedule",)]
+
+
+def test_a_run_in_an_event_with_a_gate_window_trains_on_its_rows_alone(tmp_path):
+    spec = gated("10m").spec
+    assert run_settings(spec, START + 2 * LOOK - 1) == {}
+    assert run_settings(spec, START + 2 * LOOK + 44 * 60) == {}
+    until = START + 2 * LOOK + 50 * 60
+    found = RunSettings(**run_settings(spec, until))
+    parts = parts_of(until, found)
+    assert found.training.mode == "stateless"
+    assert (parts.train.after, parts.gate.until) == (START + 2 * LOOK, until - 300)
+    assert parts.fit.until > parts.fit.after
+    passed = runs.arguments(gated("10m"), ModelState(model="quick"), tmp_path, until, "r", ("schedule",), "stateful")
+    assert parse_settings(passed["settings"]) == found.model_copy(update={"gate": spec.gate})
+    assert run_settings(spec_with(("storm", 2, 4)).spec, until) == {}
+
+
+def test_a_gate_window_of_minutes_is_asked_in_tenths_and_one_of_days_by_day():
+    assert [cluster_of(span) for span in (600.0, 86400.0, 5 * 86400.0, 14 * 86400.0)] == [60, 8640, 86400, 86400]
+
+
+@pytest.mark.parametrize("release", [None, OWN])
+def test_a_gate_window_without_a_release_or_without_length_is_refused(release):
+    with pytest.raises(UserError, match="gateWindow"):
+        check_events(gated("0s" if release else "10m", release).spec)
+
+
+def gated(window: str, release: dict | None = {**OWN, "labelDeadline": "5m"}):  # noqa: B006 - never changed
+    told = {"name": "storm", "from": clock(2), "to": clock(4), "cron": "0 * * * *", "gateWindow": window}
+    schedule = {"cron": "0 0 1 1 *", "events": [{**told, "release": release}]}
+    return quick(triggers={"schedule": schedule})
 
 
 def test_settings_that_are_those_of_no_release_are_refused():
