@@ -61,15 +61,15 @@ def test_looks_are_denser_while_it_lasts_and_at_its_bounds():
 
 
 def test_what_an_event_promoted_gives_its_place_back_when_the_event_is_over(tmp_path):
-    world = World(tmp_path, spec_with(("storm", 20, 40)))
+    world = World(tmp_path, spec_with(("storm", 10, 22), own={**OWN, "labelDeadline": "8h"}))
     world.start()
     world.hand_in("v1")
-    world.looks(20)
+    world.looks(10)
     world.hand_in("v2")
-    world.until(lambda state: state.champion.version != "v1", 18)
+    world.until(lambda state: state.champion.version != "v1", 11)
     release = world.state.release
     assert [stage["canary"] is not None for stage in release["spec"]["stages"]] == [True]
-    world.looks(round(39 - (world.now - START) / LOOK))
+    world.looks(round(21 - (world.now - START) / LOOK))
     lent = world.state.champion
     assert lent.version != "v1"
     world.looks(2)
