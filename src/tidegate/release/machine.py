@@ -16,7 +16,8 @@ Rules
    last to prove is left when all that are in it are done; the last one when one may be promoted. Of several the one
    with the lowest estimated loss goes on to a stage for one, or is promoted; the others end superseded.
 8. After a promotion the old champion stays as a shadow for `watch`; a proved regression rolls back.
-9. A person's command that has no row in the table is refused and changes nothing.
+9. Where an announced event with settings of its own begins or is over, the open release ends without a verdict.
+10. A person's command that has no row in the table is refused and changes nothing.
 `step` and `command` are pure and total: any state and any event lead to a known state.
 """
 
@@ -73,6 +74,7 @@ TABLE: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (OPEN,                         "pause",     "same"),
     (OPEN,                         "resume",    "same"),
     (OPEN,                         "deadline",  "expired"),
+    (OPEN,                         "event",     "expired"),
     (GATHERING,                    "left",      NEXT),
     (("approval",),                "approved",  NEXT),
     (OPEN,                         "proved",    "watch"),
@@ -82,6 +84,7 @@ TABLE: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("watch", "promoted"),        "rollback",  "rolled_back"),
     (("watch",),                   "over",      "promoted"),
     (("watch",),                   "end_watch", "promoted"),
+    (("watch",),                   "event",     "promoted"),
 )  # fmt: skip
 TRANSITIONS = {(state, event): to for states, event, to in TABLE for state in states}
 
