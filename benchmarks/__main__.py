@@ -14,7 +14,7 @@ NAMES = ("loop", "join", "serving", "small", "replica", "partitions", "stream", 
 """Modules of this package, each with ``run() -> Result``."""
 LONG = (
     *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
-    *("releases", "traffic_changes", "shadows", "unattended"),
+    *("releases", "traffic_changes", "shadows", "unattended", "diagnosis_report"),
 )
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.monitor.clusters import Floats, Ints, Shift, shift
-from tidegate.monitor.drift import Column, Evidence, Window, codes, is_numeric
+from tidegate.monitor.drift import Column, Evidence, Window, codes, is_numeric, single
 from tidegate.monitor.learn import MOST_ROWS, SHALLOW, Table, fit, folds, some
 from tidegate.monitor.ratio import Ratio
 
@@ -203,6 +203,7 @@ def _learned(rows: Compared) -> tuple[Floats, Floats]:
 def _cells(before: Column, after: Column) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
     """Thirds of a numeric feature, levels of a category: (name, reference's rows, current's rows)."""
     if is_numeric(before):
+        before, after = single(before), single(after)
         low, high = np.nanquantile(before, (1 / 3, 2 / 3)) if not np.isnan(before).all() else (math.nan, math.nan)
         cells = [
             ("low", before <= low, after <= low),

@@ -121,12 +121,17 @@ def same(served: Column, again: Column) -> NDArray[np.bool_]:
     return np.isclose(one, two, rtol=1e-5, atol=1e-8, equal_nan=True)
 
 
+def single(column: Column) -> Floats:
+    """Numbers as single precision has them: what was served so must not differ from what was kept in double."""
+    return column.astype(np.float32).astype(np.float64)
+
+
 def _indicators(before: Column, after: Column) -> Iterator[tuple[str, Floats, Floats]]:
     """The shares that describe a column, as 0/1 values of each row, reference and current."""
     if not is_numeric(before):
         yield from _levels(before, after)
         return
-    old, new = before.astype(np.float64), after.astype(np.float64)
+    old, new = single(before), single(after)
     null_old, null_new = np.isnan(old), np.isnan(new)
     if null_old.any() or null_new.any():
         yield "null_share", null_old.astype(np.float64), null_new.astype(np.float64)

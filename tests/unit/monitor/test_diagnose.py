@@ -130,6 +130,16 @@ def test_independent_rows_do_not_alarm_and_a_large_change_is_named() -> None:
     )
 
 
+def test_rows_served_in_single_precision_are_not_another_distribution() -> None:
+    rng = np.random.default_rng(5)
+    rows = flights(1, rng, 10_000, by_day=False)
+    rows = with_feature(rows, "wind", rng.integers(0, 12, len(rows)) * 1.15078)
+    reference, current = rows.take(slice(0, 6000)), rows.take(slice(6000, None))
+    served = {n: c if c.dtype.kind == "O" else c.astype(np.float32) for n, c in current.features.items()}
+    found = diagnose(reference, dataclasses.replace(current, features=served, recomputed=current.features))
+    assert found.finding == "none"
+
+
 def test_where_the_rows_cannot_tell_it_says_so() -> None:
     rng = np.random.default_rng(6)
     year = flights(70, rng)
