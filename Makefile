@@ -44,8 +44,8 @@ soak: setup  ## what takes longer than the tests may; output goes to docs/result
 judge-report: setup  ## error rates and speed of the judge; writes docs/results/judge.md
 	@$(RUN)/python -m benchmarks judge_report --write
 
-diagnosis-report: setup  ## names given to planted causes, false alarms; writes docs/results/diagnosis.md
-	@OMP_NUM_THREADS=1 $(RUN)/python -m benchmarks diagnosis_report --write
+diagnosis-report: setup  ## names given to planted causes, false alarms, beside its peers; writes docs/results/diagnosis*.md
+	@OMP_NUM_THREADS=1 $(RUN)/python -m benchmarks diagnosis_report diagnosis_peers diagnosis_streams --write
 
 golden: setup  ## write the generated files again: compiled pipeline, renderers, reference
 	@$(RUN)/python -m pipelines.continuous_training

@@ -17,7 +17,8 @@ NAMES = (
 """Modules of this package, each with ``run() -> Result``."""
 LONG = (
     *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
-    *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "rare_event", "diagnosis_report"),
+    *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "rare_event"),
+    *("diagnosis_report", "diagnosis_peers", "diagnosis_streams"),
 )
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""
 

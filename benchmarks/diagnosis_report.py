@@ -1,33 +1,31 @@
-"""The diagnosis on planted causes: which name each window gets, false alarms, streams (`make diagnosis-report`).
-
-Windows that were looked at are kept in ~/.cache/tidegate/diagnosis, by the digest of the code that looked: a report
-that was interrupted goes on where it stopped.
-"""
+"""The diagnosis on planted causes: which name each window gets, false alarms, speed (`make diagnosis-report`)."""
 
 from __future__ import annotations
 
-import hashlib
 import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import diagnosis_worlds as worlds
-from benchmarks.diagnosis_cells import ALPHA, Cell, look_at
-from benchmarks.diagnosis_streams import ROWS, WINDOWS, OneStream, follow
-from benchmarks.results import ROOT, Budget, Result, say
+from benchmarks.diagnosis_cells import ALPHA, Cell, look
+from benchmarks.kept import done
+from benchmarks.results import ROOT, Budget, Result
 from tidegate.monitor.diagnose import ORDER, diagnose
 
 DAYS, DAYS_ROWS = 21, 5_000
 NULLS = {500: 150, 2_000: 150, 10_000: 60}
-REPEATS = {500: 6, 2_000: 14, 10_000: 6}
-DAYS_NULLS, DAYS_REPEATS, HARMLESS, SEEDS = 200, 10, 40, 10
-STREAMS = 10
-"""Of each of two worlds."""
+REPEATS = {500: 20, 2_000: 50, 10_000: 20}
+"""Windows of each planted cause and strength in each of two worlds."""
+DAYS_NULLS, DAYS_REPEATS, HARMLESS, SEEDS = 220, 30, 40, 10
+METHOD = ("diagnose", "clusters", "concept", "domain", "drift", "learn", "pooling", "ratio", "selective")
+CODE = (
+    *(ROOT / f"src/tidegate/monitor/{name}.py" for name in METHOD),
+    *(ROOT / "benchmarks").glob("diagnosis_[cw]*.py"),
+)
 NAMES = ("none", *ORDER, "not_assessable")
 Found = dict[Cell, dict[str, Any]]
 
@@ -48,10 +46,12 @@ def cells() -> Iterator[Cell]:
 
 
 def run() -> Result:
-    """The matrix, the share named right by cause and size, streams, speed."""
-    found = look_at(cells(), kept())
+    """The matrix, the share named right by cause and size, speed."""
+    # cells of one world together: a world is made once a process
+    ordered = sorted(cells(), key=lambda cell: (cell.world, cell.seed, cell.days, cell.repeat))
+    found = done("diagnosis", ordered, look, CODE)
     rows = [*_matrix(found), *_shares(found)]
-    budgets = [*_false_alarms(found), *_wrong_names(found), *_right_names(found), _streams(), *_speed()]
+    budgets = [*_false_alarms(found), *_wrong_names(found), *_right_names(found), *_speed()]
     return Result("diagnosis", "names given to planted causes", ("what", *NAMES), rows, budgets, NOTES)
 
 
@@ -60,15 +60,6 @@ NOTES = (
     "of ten seeds of a world. Rows: what was planted; columns: the primary finding.",
     f"flights_days: {DAYS_ROWS:,} rows of {DAYS} whole days, drawn without order: days differ and nothing drifts.",
 )
-
-
-def kept() -> Path:
-    """Where windows that were looked at are kept: one file for each state of the code."""
-    sources = [*(ROOT / "src/tidegate/monitor").glob("*.py"), *(ROOT / "benchmarks").glob("diagnosis_[cw]*.py")]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()[:12]
-    folder = Path.home() / ".cache/tidegate/diagnosis"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{digest}.jsonl"
 
 
 def _planted() -> Iterator[tuple[str, bool]]:
@@ -145,17 +136,6 @@ def _named(found: Found, rows: int, causes: list[str], clear: bool, limit: float
     ]
     which = f"{'clear' if clear else 'subtle'} {', '.join(causes)}"
     return _budget(f"{rows:,} rows, named: {which}", sum(names), len(names), limit)
-
-
-def _streams() -> Budget:
-    """At most one alarm in each of 20 streams."""
-    streams = [OneStream(world, seed) for world in ("synth", "flights") for seed in range(STREAMS)]
-    alarms = []
-    for number, one in enumerate(streams, 1):
-        alarms.append(len(follow(one)["alarms"]))
-        say(f"diagnosis_report: stream {number} of {len(streams)}: {alarms[-1]} alarms")
-    what = f"most alarms in one of {len(streams)} streams of {WINDOWS} windows of {ROWS} rows, pools included"
-    return Budget(what, "at most 1", f"{max(alarms)} ({sum(alarms)} in all)", max(alarms) <= 1)
 
 
 def _speed() -> Iterator[Budget]:

@@ -44,12 +44,11 @@ class Server:
         return float(self.process.memory_info().rss) / 2**20
 
 
-def peers() -> Path:
-    """The peers' environment; made when it is not there or older than its lock file."""
-    made = CACHE / "peers"
-    environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(made)}
-    words = (BIN / "uv", "sync", "--frozen", "--quiet", "--project", PEERS, "--python", sys.executable)
-    subprocess.run(words, env=environment, check=True)
+def peers(which: str = "") -> Path:
+    """The programs of the peers, or of those in one folder of theirs; made when older than their lock file."""
+    made = CACHE / f"peers{which and '-' + which}"
+    words = (BIN / "uv", "sync", "--frozen", "--quiet", "--project", PEERS / which, "--python", sys.executable)
+    subprocess.run(words, env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(made)}, check=True)
     return made / "bin"
 
 
