@@ -1,0 +1,240 @@
+"""The joined history: matured rows in Parquet, brought up to date from the log as often as one likes. Does I/O.
+
+``FOLDER/rows-000001.parquet`` and so on hold each row once, in the step in which it matured; ``FOLDER/history.json``
+names them, says up to which record every segment was taken, and is replaced last and as a whole. So a step that is
+killed at any moment has not happened: what it left is deleted by the next one. A step costs what is new and what is
+open, not what has matured long ago.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tidegate.errors import UserError
+from tidegate.monitor import bulk
+from tidegate.observations import Label, Prediction, parse_segment, read_segment
+
+NAME = "history.json"
+NEVER = -1e300
+"""Watermark before the first step. (JSON has no infinity.)"""
+Say = Callable[[str], None]
+
+
+class Manifest(msgspec.Struct):
+    """What `history.json` holds; times are seconds since the epoch."""
+
+    deadline: float
+    keep: float
+    step: int = 0
+    until: float = NEVER
+    newest: float = NEVER
+    """The newest event time of any prediction taken."""
+    taken: dict[str, int] = {}
+    """By segment: records taken; of a Parquet file, its rows, which are taken as a whole."""
+    rows: list[str] = []
+    carried: list[str] = []
+    counts: dict[str, int] = {}
+
+
+class History:
+    """The joined history in one folder; `deadline` and `keep` (None: the deadline) are event seconds, as in the join.
+
+    Raises UserError when the folder holds a history of another deadline.
+    """
+
+    def __init__(self, folder: Path, deadline: float, keep: float | None = None) -> None:
+        self.folder = folder
+        asked = Manifest(deadline, deadline if keep is None else keep)
+        self.manifest = read_manifest(folder) or asked
+        if (self.manifest.deadline, self.manifest.keep) != (asked.deadline, asked.keep):
+            takes = f"{self.manifest.deadline:g} s, with which it was begun; delete it to join again"
+            raise UserError(f"deadline of {folder}", f"{deadline:g} s", takes)
+
+    def update(
+        self,
+        predictions: Path,
+        labels: Path,
+        until: float | None = None,
+        memory: int = bulk.MEMORY,
+        say: Say = lambda what: None,
+    ) -> dict[str, int]:
+        """Take what is new in two folders of segments (JSON lines or Parquet) and join it; returns this step's counts.
+
+        `until` is the watermark, None the newest event time in the log; one that goes back stays where it was.
+        Raises UserError when another process is joining here.
+        """
+        with self._alone():
+            self.manifest = read_manifest(self.folder) or self.manifest
+            self._clean()
+            work = self.folder / ".work"
+            work.mkdir()
+            fresh = _Fresh(work, dict(self.manifest.taken), self.manifest.newest)
+            inputs = bulk.Inputs(
+                fresh.take(predictions, "predictions", say), fresh.take(labels, "labels", say), self._carried()
+            )
+            since = self.manifest.until
+            step = bulk.Step(
+                max(since, fresh.newest if until is None else until), since, self.manifest.deadline, self.manifest.keep
+            )
+            say(f"joining {len(inputs.predictions)} files of predictions and {len(inputs.labels)} of labels")
+            return self._commit(step, inputs, fresh, memory)
+
+    def files(self) -> list[Path]:
+        """The Parquet files of matured rows, oldest step first."""
+        return [self.folder / name for name in self.manifest.rows]
+
+    def open_files(self) -> list[Path]:
+        """The Parquet file of carried predictions, where there is one: those not `settled` are open."""
+        return [self.folder / name for name in self.manifest.carried[:1]]
+
+    def _carried(self) -> tuple[Path, Path] | None:
+        names = self.manifest.carried
+        return (self.folder / names[0], self.folder / names[1]) if names else None
+
+    def _commit(self, step: bulk.Step, inputs: bulk.Inputs, fresh: _Fresh, memory: int) -> dict[str, int]:
+        number = self.manifest.step + 1
+        names = [f"{kind}-{number:06d}.parquet" for kind in ("rows", "open", "labels")]
+        paths = [self.folder / name for name in names]
+        counts = bulk.join(step, inputs, bulk.Outputs(paths[0], (paths[1], paths[2])), fresh.work / "spill", memory)
+        for late in ("late", "corrected"):
+            counts["late" if late == "late" else "corrected_late"] += counts.pop(f"{late}_now")
+        for path in paths:
+            _sync(path)
+        before = self.manifest
+        total = {name: before.counts.get(name, 0) + value for name, value in counts.items()} | {"open": counts["open"]}
+        rows = [*before.rows, *names[:1]] if counts["matured"] else before.rows
+        self.manifest = Manifest(
+            before.deadline, before.keep, number, step.until, fresh.newest, fresh.taken, rows, names[1:], total
+        )
+        _replace(self.folder / NAME, msgspec.json.encode(self.manifest))
+        self._clean()
+        return counts
+
+    def _clean(self) -> None:
+        """Delete what no step has committed, and what the newest one has replaced."""
+        shutil.rmtree(self.folder / ".work", ignore_errors=True)
+        kept = {*self.manifest.rows, *self.manifest.carried}
+        for path in self.folder.glob("*.parquet"):
+            if path.name not in kept:
+                path.unlink()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise UserError(str(self.folder), "in use", "a folder that no other `tidegate monitor join` uses") from None
+        finally:
+            os.close(handle)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """What the folder's history says of itself; None where there is none."""
+    try:
+        return msgspec.json.decode((folder / NAME).read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+
+
+class _Fresh:
+    """What the segments have beyond what was taken, as Parquet files."""
+
+    def __init__(self, work: Path, taken: dict[str, int], newest: float) -> None:
+        self.work, self.taken, self.newest = work, taken, newest
+
+    def take(self, folder: Path, what: str, say: Say) -> list[Path]:
+        """Parquet files with the new records of a folder; JSON lines are turned into columns, segment by segment."""
+        if not folder.is_dir():
+            raise UserError(f"--{what} {folder}", "no such folder", "a folder of segments (.jsonl or .parquet)")
+        found = [self._whole(path, what) for path in sorted(folder.glob("*.parquet"))]
+        segments = sorted(path for path in folder.glob("*.jsonl") if parse_segment(path.name))
+        for number, path in enumerate(segments, 1):
+            made = self._new_of(path, what)
+            if made:
+                say(f"{what}: read {number} of {len(segments)} segments")
+            found.append(made)
+        return [path for path in found if path is not None]
+
+    def _whole(self, path: Path, what: str) -> Path | None:
+        import pyarrow.parquet as pq
+
+        key = f"{what}/{path.name}"
+        if key in self.taken:
+            return None
+        about = pq.read_metadata(path)
+        self.taken[key] = about.num_rows
+        if what == "predictions":
+            self.newest = max([self.newest, *_newest_of(about)])
+        return path
+
+    def _new_of(self, path: Path, what: str) -> Path | None:
+        """The records of one segment that were not taken yet; its size tells at once when there is none."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        key, size = f"{what}/{path.name}", path.stat().st_size
+        if self.taken.get(f"{key}:bytes") == size:
+            return None
+        records = read_segment(path)
+        new = records[self.taken.get(key, 0) :]
+        self.taken |= {key: len(records), f"{key}:bytes": size}
+        rows = _predictions(new) if what == "predictions" else _labels(new)
+        if what == "predictions":
+            self.newest = max([self.newest, *rows["time"]])
+        made = self.work / f"{what}-{path.name}.parquet"
+        if not rows["time"]:
+            return None
+        kinds = {"VARCHAR": pa.string(), "DOUBLE": pa.float64(), "BOOLEAN": pa.bool_()}
+        columns = bulk.PREDICTION if what == "predictions" else bulk.LABEL
+        schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+        pq.write_table(pa.table(rows, schema=schema), made, compression="snappy")
+        return made
+
+
+def _predictions(records: list[Any]) -> dict[str, list[Any]]:
+    """Predictions as columns; rows of other endpoints are no evidence and left out."""
+    rows = [one for one in records if isinstance(one, Prediction) and one.endpoint is None]
+    plain = [name for name in bulk.PREDICTION if name != "features"]
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in plain}
+    return columns | {"features": [msgspec.json.encode(row.features).decode() for row in rows]}
+
+
+def _labels(records: list[Any]) -> dict[str, list[Any]]:
+    rows = [one for one in records if isinstance(one, Label)]
+    return {name: [getattr(row, name) for row in rows] for name in bulk.LABEL}
+
+
+def _newest_of(about: Any) -> Iterator[float]:
+    """The greatest time of each row group that says it; Parquet files say it when a usual writer made them."""
+    at = about.schema.names.index("time") if "time" in about.schema.names else -1
+    for group in range(about.num_row_groups if at >= 0 else 0):
+        statistics = about.row_group(group).column(at).statistics
+        if statistics is not None and statistics.has_min_max:
+            yield float(statistics.max)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    made = path.with_name(f".{path.name}")
+    made.write_bytes(content)
+    _sync(made)
+    made.replace(path)
+    _sync(path.parent)
