@@ -8,7 +8,7 @@ RUN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell bash .ci/find-python)
 
-.PHONY: help setup demo test lint bench soak judge-report golden clean
+.PHONY: help setup demo test lint bench soak judge-report diagnosis-report golden clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ soak: setup  ## what takes longer than the tests may; output goes to docs/result
 
 judge-report: setup  ## error rates and speed of the judge; writes docs/results/judge.md
 	@$(RUN)/python -m benchmarks judge_report --write
+
+diagnosis-report: setup  ## names given to planted causes, false alarms; writes docs/results/diagnosis.md
+	@OMP_NUM_THREADS=1 $(RUN)/python -m benchmarks diagnosis_report --write
 
 golden: setup  ## write the generated files again: compiled pipeline, renderers, reference
 	@$(RUN)/python -m pipelines.continuous_training

@@ -10,11 +10,14 @@ import time
 
 from benchmarks.results import Result, machine, say, write
 
-NAMES = ("loop", "join", "serving", "small", "replica", "partitions", "stream", "online", "cold_start", "batch", "edge")
+NAMES = (
+    *("loop", "join", "serving", "small", "replica", "partitions", "stream", "online", "cold_start", "batch", "edge"),
+    "feedback_bias",
+)
 """Modules of this package, each with ``run() -> Result``."""
 LONG = (
     *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
-    *("releases", "traffic_changes", "shadows", "unattended"),
+    *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "rare_event", "diagnosis_report"),
 )
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,7 +24,19 @@ from benchmarks.online import UNTIL, WORKLOAD, prepare
 from benchmarks.replica import NAME, _cores, pinned
 from benchmarks.results import Result, say
 from benchmarks.servers import CACHE, PEERS, Server
-from benchmarks.serving_table import BY_KEY, CLOSED, OPEN, OURS, RATE, SHARE, Line, told
+from benchmarks.serving_table import (
+    BY_KEY,
+    CLOSED,
+    FASTAPI,
+    MLSERVER,
+    OPEN,
+    OURS,
+    OURS_V2,
+    RATE,
+    SHARE,
+    Line,
+    told,
+)
 from tidegate.serve.loaded import LoadedModel, load_model
 from tidegate.targets.gatewayd import http
 from tidegate.train.model_file import folder_name
@@ -52,7 +65,7 @@ def run() -> Result:
         bench = Bench(folder, folder / "state/models" / folder_name(digest))
         lines, commands = bench.measured()
         keyed, command = bench.by_key(entities)
-        return told([*lines, *keyed], {**commands, "tidegate by key": command}, bench.release)
+        return told([*lines, *keyed], bench.bare(), {**commands, "tidegate by key": command}, bench.release)
 
 
 class Bench:
@@ -84,6 +97,19 @@ class Bench:
                 lines += [self._line(server, kind, size) for kind in kinds for size in SIZES]
         return lines, commands
 
+    def bare(self) -> dict[int, float]:
+        """Runs a second of ONNX Runtime alone on the servers' core, by rows a run: no server can answer more."""
+        found = {}
+        for size in SIZES:
+            encoded = self._loaded.schema.encode(self._asked)
+            runs = [{"features": encoded[at : at + size]} for at in range(0, len(encoded), size)]
+            with pinned(self._core):
+                began = time.perf_counter()
+                for fed in runs * 3:
+                    self._loaded.session.run(["score"], fed)
+                found[size] = 3 * len(runs) / (time.perf_counter() - began)
+        return found
+
     def by_key(self, entities: Rows) -> tuple[list[Line], str]:
         """Our service asked by entity key, features fetched online: at most, at 70 % of it, and at `RATE`."""
         from flights.workload import flight_delay
@@ -102,18 +128,18 @@ class Bench:
         named, tensor = self._named, partial(matrix_body, self._loaded)
         infer = f"/v2/models/{NAME}/infer"
         mine = partial(servers.ours, self._tag, self._home, self._model, self._folder / "rows", self._core)
-        ours = (Kind(OURS, "/predict", named, scores_of_rows), Kind("tidegate /v2 infer", infer, tensor, scores_of_v2))
+        ours = (Kind(OURS, "/predict", named, scores_of_rows), Kind(OURS_V2, infer, tensor, scores_of_v2))
         yield "tidegate", mine, ours
         given = self._peers, self._model, self._folder, self._core
-        yield "MLServer", partial(servers.mlserver, *given), [Kind("MLServer", infer, tensor, scores_of_v2)]
+        yield MLSERVER, partial(servers.mlserver, *given), [Kind(MLSERVER, infer, tensor, scores_of_v2)]
         plain = partial(plain_body, self._loaded)
         yield (
             "BentoML, sync API",
             partial(servers.bentoml, *given),
             [Kind("BentoML, sync API", "/predict", plain, list)],
         )
-        fast = Kind("FastAPI + uvicorn", "/predict", named, scores_of_rows)
-        yield "FastAPI + uvicorn", partial(servers.fastapi, *given), [fast]
+        fast = Kind(FASTAPI, "/predict", named, scores_of_rows)
+        yield FASTAPI, partial(servers.fastapi, *given), [fast]
 
     @staticmethod
     def _named(rows: Rows) -> bytes:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,24 @@ class Fuse:
         return result
 
 
+@dataclass
+class Once(Fuse):
+    """Kills at the effect with this number, counted from 0, before or after it took place."""
+
+    number: int = -1
+    late: bool = False
+    burnt: int = 0
+
+    def burn(self, effect: Callable[[], Any]) -> Any:
+        self.burnt += 1
+        if self.burnt - 1 != self.number:
+            return effect()
+        self.deaths += 1
+        if self.late:
+            effect()
+        raise Killed
+
+
 class Fused:
     """`inner`, whose method `name` goes through the fuse."""
 
@@ -101,7 +121,7 @@ class World:
     """One model's life in `folder`.
 
     bad: versions that answer the opposite of what is right. tardy: share of labels whose time is in time, but that
-    come a day late, and of labels whose time itself is after the deadline.
+    come a day late, and of labels whose time itself is after the deadline. alerts: what sends alerts.
     """
 
     folder: Path
@@ -111,6 +131,7 @@ class World:
     per_look: int = 160
     tardy: float = 0.0
     seed: int = 0
+    alerts: Any = None
 
     def __post_init__(self) -> None:
         self.journal = open_journal(self.folder, create=True)
@@ -119,6 +140,15 @@ class World:
         self.now, self.asked, self.made = START, 0, 0
         self._due: list[tuple[float, dict[str, Any]]] = []
 
+    def fork(self, folder: Path, **changed: Any) -> World:
+        """This life copied to `folder`, with a controller of its own, to go on differently."""
+        shutil.copytree(self.folder, folder)
+        other = replace(self, **{"fuse": Fuse(), **changed, "folder": folder})
+        for name in ("target", "orchestrator", "now", "asked", "made", "_due"):
+            setattr(other, name, deepcopy(getattr(self, name)))
+        other.start()
+        return other
+
     def start(self) -> None:
         """A new controller, on what the last one left."""
         journal, target = Fused(self.journal, "append", self.fuse), Fused(self.target, "apply", self.fuse)
@@ -126,7 +156,8 @@ class World:
         events = self.journal.read(self.model.name)
         clock = EventClock(max((event.time for event in events), default=0.0))
         self.clock, self.feed = clock, Feed(self.folder, self.model)
-        self.controller = Controller(self.model, journal, target, runs, clock, self.feed)
+        alerts = Fused(self.alerts, "send", self.fuse) if self.alerts else None
+        self.controller = Controller(self.model, journal, target, runs, clock, self.feed, alerts=alerts)
 
     def hand_in(self, version: str) -> None:
         """A person's run that ends with a candidate."""

@@ -12,10 +12,12 @@ import math
 import os
 import sys
 import threading
+from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -34,7 +36,10 @@ SEGMENT_BYTES = 64 * 2**20
 """A segment that has grown to this is left and the next one begun."""
 
 MOST_BUFFERED = 200_000
-"""Records held while the disk does not take them; more are dropped and counted."""
+"""Rows held while the disk does not take them; more are dropped and counted."""
+
+WRITE_BYTES = 2**18
+"""About what is given to the disk in one go."""
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True):
@@ -94,6 +99,68 @@ class Prediction(msgspec.Struct, frozen=True, tag="p", tag_field="t", omit_defau
     """A cookie chose the arm: the client was drawn at an earlier request, so this one is no evidence of its own."""
 
 
+class Answered(msgspec.Struct, frozen=True, tag="a", tag_field="t", omit_defaults=True):
+    """All rows of one request that had several, in one line; a reader gives them as `Prediction`s.
+
+    The fields are those of `Prediction`, what differs from row to row as a list of N.
+    """
+
+    request_id: str
+    """Without the row's number."""
+    time: float
+    wall: float
+    version: str
+    digest: str
+    arm: str | None
+    propensity: float | None
+    release: str | None
+    scores: Annotated[list[float | None], msgspec.Meta(min_length=1)]
+    error: bool
+    latency_ms: float
+    numbers: bytes = b""
+    """Features as served, flat row by row: [N * F] doubles, little-endian, NaN for null. Empty when not retained."""
+    categories: dict[int, list[str | None]] = {}
+    """Of each column of `numbers` that is a category the N texts that were served."""
+    keys: list[dict[str, str | None]] | None = None
+    known: list[float | None] | None = None
+    fallbacks: list[str | None] | None = None
+    endpoint: str | None = None
+    weights: str | None = None
+    region: str | None = None
+    returning: bool = False
+
+    def rows(self) -> list[Prediction]:
+        """The rows in the order asked; ValueError when lists do not fit each other."""
+        nothing = [None] * len(self.scores)
+        features = as_served(self.numbers, self.categories, len(self.scores))
+        told = zip(self.scores, self.keys or nothing, self.fallbacks or nothing, strict=True)
+        return [
+            Prediction(
+                f"{self.request_id}/{index}", self.time, self.wall, self.version, self.digest, self.arm,
+                self.propensity, self.release, score, self.error, self.latency_ms,
+                features[index], keys, self.known, fallback, self.endpoint,
+                weights=self.weights, region=self.region, returning=self.returning,
+            )
+            for index, (score, keys, fallback) in enumerate(told)
+        ]  # fmt: skip
+
+
+def as_served(numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: int) -> list[list[float | str | None]]:
+    """`count` rows of what `Answered` keeps flat, doubles and texts of columns; ValueError where they do not fit."""
+    found = array("d", numbers)
+    if sys.byteorder == "big":
+        found.byteswap()
+    width, uneven = divmod(len(found), count)
+    if uneven:
+        raise ValueError(f"{len(found)} numbers of {count} rows")
+    values: list[float | str | None] = [value if math.isfinite(value) else None for value in found]
+    for column, told in texts.items():
+        if len(told) != count or not 0 <= column < width:
+            raise ValueError(f"{len(told)} texts of {count} rows in column {column} of {width}")
+        values[column::width] = told
+    return [values[start : start + width] for start in range(0, count * width, width)] if width else [[]] * count
+
+
 class Label(msgspec.Struct, frozen=True, tag="l", tag_field="t"):
     """What became of a request, told later. `value` None with outcome ``cancelled``: leaves the loss, stays counted."""
 
@@ -112,23 +179,25 @@ class Mark(msgspec.Struct, frozen=True, tag="m", tag_field="t"):
 
 
 Record = Prediction | Label
-_Line = Prediction | Label | Mark
+_Line = Prediction | Answered | Label | Mark
 
 
 class SegmentWriter:
     """Appends records to the segments of one writer; thread-safe, and never raises on a full disk.
 
-    `append` only puts the record on a list; a daemon thread writes the list every `FLUSH_EVERY` seconds. What the disk
-    does not take is dropped and counted in `dropped`, and its half-written line is cut off again.
+    `append` puts the record's line on a list: encoded at once, while it is in the processor's cache; a daemon thread
+    writes the list every `FLUSH_EVERY` seconds. What the disk does not take is dropped and counted in `dropped`, and
+    its half-written line is cut off again.
     Raises PlatformError when the folder cannot be made or written at all.
     """
 
     def __init__(self, folder: Path, name: str, segment_bytes: int = SEGMENT_BYTES, background: bool = True) -> None:
         self.name, self.rows, self.dropped = name, 0, 0
+        self._accepted, self._taken = 0, 0
         self._folder, self._segment_bytes = folder, segment_bytes
-        self._waiting: deque[_Line] = deque()
-        self._encode = msgspec.json.Encoder().encode_into
-        self._buffer = bytearray()
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        """Lines without their end, and the rows of each."""
+        self._encode = msgspec.json.Encoder().encode
         self._writing = threading.Lock()
         self._stopped = threading.Event()
         try:
@@ -141,17 +210,19 @@ class SegmentWriter:
         if background:
             self._thread.start()
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record | Answered) -> None:
         """Take a record; it is on disk after the next flush."""
-        if len(self._waiting) >= MOST_BUFFERED:
-            self.dropped += 1
+        count = _count(record)
+        if self._accepted - self._taken + count > MOST_BUFFERED:
+            self.dropped += count
             return
-        self.rows += 1
-        self._waiting.append(record)
+        self.rows += count
+        self._accepted += count
+        self._waiting.append((self._encode(record), count))
 
     def promise(self, time: float) -> None:
         """Put a mark behind the records taken so far, without waiting for the disk."""
-        self._waiting.append(Mark(time))
+        self._waiting.append((self._encode(Mark(time)), 0))
 
     def mark(self, time: float) -> None:
         """Put a mark behind the records taken so far and write everything."""
@@ -163,7 +234,7 @@ class SegmentWriter:
         with self._writing:
             count = len(self._waiting)
             while count > 0:
-                count -= self._write_some(min(count, 10_000))
+                count -= self._write_some(count)
 
     def close(self) -> None:
         """Write the rest and the last mark; the segment is finished."""
@@ -196,25 +267,24 @@ class SegmentWriter:
         os.ftruncate(self._file, self._size)
 
     def _write_some(self, count: int) -> int:
-        """Write the first `count` waiting records as lines; returns how many were taken off the list."""
-        lines, lost = self._buffer, 0
-        lines.clear()
-        for _ in range(count):
-            record = self._waiting.popleft()
-            lost += type(record) is not Mark
-            self._encode(record, lines, -1)
-            lines += b"\n"
+        """Write of the first `count` waiting lines as many as `WRITE_BYTES` hold; returns how many were taken."""
+        lines, rows, size = list[bytes](), 0, 0
+        while len(lines) < count and size < WRITE_BYTES:
+            line, own = self._waiting.popleft()
+            lines.append(line)
+            rows, size = rows + own, size + len(line)
+        self._taken += rows
         try:
-            self._write(lines)
+            self._write(b"\n".join(lines) + b"\n")
         except OSError:
-            self.dropped += lost
-            self.rows -= lost
+            self.dropped += rows
+            self.rows -= rows
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
-        return count
+        return len(lines)
 
-    def _write(self, lines: bytearray) -> None:
-        view, written = memoryview(bytes(lines)), 0
+    def _write(self, lines: bytes) -> None:
+        view, written = memoryview(lines), 0
         while written < len(view):
             written += os.write(self._file, view[written:])
         self._size += written
@@ -267,6 +337,8 @@ class SegmentReader:
             for record in self._lines(tail):
                 if type(record) is Mark:
                     self._advance(tail.writer, record.time)
+                elif type(record) is Answered:
+                    found += self._rows(record)
                 else:
                     found.append(record)  # type: ignore[arg-type]
         return found
@@ -326,6 +398,13 @@ class SegmentReader:
                 self.corrupt += 1
         return lines
 
+    def _rows(self, answered: Answered) -> list[Prediction]:
+        try:
+            return answered.rows()
+        except ValueError:
+            self.corrupt += 1
+            return []
+
     def _advance(self, writer: str, time: float) -> None:
         progress = self._writers[writer]
         progress.ended = time >= END
@@ -335,9 +414,14 @@ class SegmentReader:
 
 def read_segment(path: Path) -> list[Record]:
     """The records of one segment, in order; a torn last line and lines that are no record are passed over."""
-    name = parse_segment(path.name)
-    lines = SegmentReader(path.parent)._lines(_Tail(path, *name)) if name else []
-    return [line for line in lines if not isinstance(line, Mark)]
+    name, reader = parse_segment(path.name), SegmentReader(path.parent)
+    found: list[Record] = []
+    for line in reader._lines(_Tail(path, *name)) if name else []:
+        if isinstance(line, Answered):
+            found += reader._rows(line)
+        elif not isinstance(line, Mark):
+            found.append(line)
+    return found
 
 
 def parse_segment(name: str) -> tuple[str, int] | None:
@@ -345,6 +429,11 @@ def parse_segment(name: str) -> tuple[str, int] | None:
     stem, _, suffix = name.rpartition(".")
     writer, _, number = stem.rpartition(".")
     return (writer, int(number)) if suffix == "jsonl" and writer and number.isdecimal() else None
+
+
+def _count(record: Record | Answered) -> int:
+    """Rows of a record."""
+    return len(record.scores) if type(record) is Answered else 1
 
 
 def newest_number(folder: Path, writer: str) -> int:

@@ -31,6 +31,14 @@ REASONS: dict[str, str] = {
     "serves": "it is the champion already",
     "quarantined": "this digest was aborted before",
     "by_person": "decided by a named person",
+    "event_begins": "an announced event with release settings of its own begins and ends this release",
+    "event_over": "the announced event is over; the version that served before it serves again",
+    "degraded": "the champion is proved beyond the performance limit",
+    "degraded_back": "the champion is proved beyond the performance limit; the best earlier version serves again",
+    "degraded_candidate": "the champion is proved beyond the performance limit; a candidate is on its way",
+    "degraded_skew": "the champion is proved beyond the performance limit, under skew, which hits every version",
+    "degraded_alone": "the champion is proved beyond the performance limit, and no earlier version is to be had",
+    "recovered": "the champion is on the good side of the performance limit again",
 }
 """Why a release went on, ended or waits."""
 
@@ -51,6 +59,17 @@ GATE_REASONS: dict[str, str] = {
 }
 """Why a run's model was registered or refused."""
 
+ALERTS: dict[str, tuple[str, str]] = {
+    "skew": ("critical", "skew: the pipeline computes a feature in two ways; no run until it is mended"),
+    "domain_shift": ("warning", "rows come from a region that the model was not trained on; label some of them"),
+    "selective_labels": ("warning", "labels are seen for some scores only; keep some exploration traffic"),
+    "degraded": ("critical", "proved beyond the performance limit"),
+    "rolled_back": ("critical", "proved worse after its promotion and rolled back"),
+    "agreement": ("warning", "the model gate's predictions stopped holding in production"),
+    "run_failed": ("warning", "a training run failed"),
+}
+"""What is alerted: severity and summary."""
+
 TRIGGER_REASONS: dict[str, str] = {
     "started": "a run starts for {causes}",
     "no_cause": "nothing asks for a run",
@@ -59,6 +78,6 @@ TRIGGER_REASONS: dict[str, str] = {
     "release_open": "a release is open; held until it ends: {causes}",
     "cooldown": "the cooldown lasts until {until}; held: {causes}",
     "budget": "the {budget} runs of this day are spent; held until the next day (UTC): {causes}",
-    "domain_shift": "rows come from a region that the model was not trained on: label first, no run for it",
+    "domain_shift": "rows come from a region the model was not trained on: label first; labelled rows of it: {region}",
 }
 """Why a run starts or waits; the figures are filled in."""

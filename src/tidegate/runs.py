@@ -12,9 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tidegate.controller.announced import check_events, run_settings
 from tidegate.controller.batch_schedule import check_batch
+from tidegate.controller.degrade import check_rollback
 from tidegate.controller.reconcile import Ended, Ledger, finish_run
 from tidegate.controller.slices import check_slices
+from tidegate.controller.webhook import check_alerts
 from tidegate.errors import Conflict, UserError
 from tidegate.journal import views
 from tidegate.journal.events import Draft
@@ -91,6 +94,9 @@ def check(model: Model) -> None:
     check_batch(model.spec.batch)
     check_spec(model.spec.release)
     check_slices(model)
+    check_events(model.spec)
+    check_rollback(model.spec)
+    check_alerts(model.spec)
     for name in model.spec.training.families:
         family(name)
 
@@ -104,14 +110,16 @@ def check_retention(model: Model) -> None:
 
 
 def arguments(
-    model: Model, state: ModelState, folder: Path, until: float, run: str, causes: tuple[str, ...]
+    model: Model, state: ModelState, folder: Path, until: float, run: str, causes: tuple[str, ...], mode: str = "auto"
 ) -> dict[str, str]:
-    """The pipeline's arguments: what had arrived by event time `until` is used, against today's champion."""
+    """The pipeline's arguments: what had arrived by event time `until` is used, against today's champion.
+
+    `mode` is what the causes want; a Model file that names a training mode of its own is obeyed before it,
+    and an announced event with a gate window before both.
+    """
+    usual = {"label_deadline": model.spec.release.label_deadline, **_training(model, state, mode)}
     settings = RunSettings(
-        training=model.spec.training,
-        gate=model.spec.gate,
-        label_deadline=model.spec.release.label_deadline,
-        parent=_parent(state, model.spec.gate),
+        **{**usual, **run_settings(model.spec, until)}, gate=model.spec.gate, parent=_parent(state, model.spec.gate)
     )
     return {
         "workload": model.spec.workload,
@@ -123,6 +131,15 @@ def arguments(
         "settings": settings.text(),
         "champion": state.champion.digest if state.champion else "",
     }
+
+
+def _training(model: Model, state: ModelState, mode: str) -> dict[str, Any]:
+    training, drift = model.spec.training, model.spec.triggers.drift
+    if training.mode != "auto" or state.champion is None or mode not in ("stateful", "recent"):
+        return {"training": training}
+    if mode == "recent":
+        return {"training": training.model_copy(update={"mode": "stateless"}), "recent": drift and drift.recent}
+    return {"training": training.model_copy(update={"mode": mode})}
 
 
 def _parent(state: ModelState, gate: GateSpec) -> ParentFacts | None:

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from tidegate.errors import UserError
@@ -93,9 +102,13 @@ class TrainingSpec(Strict):
 
 
 class EventRelease(Strict):
+    """What differs from `release` while the event lasts; none: the same as there."""
+
     min_duration: Span | None = None
     block: Span | None = None
+    watch: Span | None = None
     stages: tuple[Stage, ...] | None = None
+    label_deadline: Span | None = None
 
 
 class CalendarEvent(Strict):
@@ -104,6 +117,10 @@ class CalendarEvent(Strict):
     to: str
     cron: str
     release: EventRelease | None = None
+    """Settings of its own for releases that open while it lasts; what they promoted serves until it ends."""
+    gate_window: Span | None = None
+    """Beside `release`: runs that start while it lasts are trained on its rows alone, and the model gate looks at this
+    newest span of them."""
 
 
 class ScheduleTrigger(Strict):
@@ -129,6 +146,10 @@ class PerformanceTrigger(Strict):
 class DriftTrigger(Strict):
     window: Span
     """Whole days; days are clusters, so a single day is not assessable."""
+    recent: Span = timedelta(days=28)
+    """After concept drift: a run is trained from scratch, on the rows of this newest span only."""
+    min_labels: int = Field(1000, ge=1)
+    """After a domain shift: a run starts when so many rows of the new region have their labels."""
 
 
 class TriggerBudget(Strict):
@@ -326,10 +347,13 @@ class ExplorationSpec(Strict):
 
 class RollbackSpec(Strict):
     on_regression: bool = True
+    """A champion proved beyond `triggers.performance` while no candidate is on its way gives its place to the earlier
+    version that did best by that metric; needs `triggers.performance`."""
 
 
 class AlertsSpec(Strict):
-    webhook: str
+    webhook: SecretStr
+    """URL of a receiver of Alertmanager's format; without a path ``/api/v2/alerts``. It is shown and logged nowhere."""
 
 
 class ModelSpec(Strict):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -30,11 +30,10 @@ marked **no effect yet** is read and checked, and nothing uses it so far; one ma
 `tidegate up` or `run` starts.
 """
 NO_EFFECT = {
-    "pipeline.image", "serving.replicas.max", "exploration", "rollback", "alerts",
-    "triggers.schedule.events.release",
+    "pipeline.image", "serving.replicas.max", "exploration",
 }  # fmt: skip
 ALSO = {"pipeline.orchestrator": "`job` and `kubeflow` are **refused yet**."}
-SPELLED = {float: "number", int: "whole number", str: "text", bool: "true or false"}
+SPELLED = {float: "number", int: "whole number", str: "text", SecretStr: "text", bool: "true or false"}
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "no fewer than"}
 
 

@@ -32,44 +32,59 @@ POLICY = JudgePolicy(
 
 
 def traffic(seed, size):
-    """Rows as dicts: splits, shadows and watches, copies that do not come or come alone, retries; labels as tuples."""
+    """Rows as dicts: splits, shadows and watches, copies that do not come or come alone, retries; labels as tuples.
+
+    Some requests ask about several rows, which share the draw, the failure and the latency.
+    """
     rng = np.random.default_rng(seed)
     rows, labels = [], []
     for number in range(size):
         request, time, kind = f"q{number}", float(rng.integers(0, 80)), rng.choice(["split", "shadow", "watch"])
-        origin = str(rng.choice(["E", "J", "L"]))
+        origins = [str(rng.choice(["E", "J", "L"])) for _ in range(rng.choice([1, 1, 2, 11]))]
 
-        def row(arm, share, mirrored, at, request=request, origin=origin):
-            score, error, latency = rng.random(), bool(rng.random() < 0.2), float(rng.exponential(8))
-            return {"time": at, "id": request, "arm": arm, "share": share, "mirrored": mirrored, "origin": origin,
-                    "score": math.nan if error else score, "error": error, "latency": latency}  # fmt: skip
+        def asked(arm, share, mirrored, at, request=request, origins=origins):
+            error, latency = bool(rng.random() < 0.2), float(rng.exponential(8))
+            common = {"time": at, "arm": arm, "share": share, "mirrored": mirrored, "error": error, "latency": latency}
+            return [{**common, "id": f"{request}/{part}", "part": part, "of": request, "origin": origin,
+                     "score": math.nan if error else rng.random()} for part, origin in enumerate(origins)]  # fmt: skip
 
         if kind == "split":
             arm, pi = int(rng.integers(0, 2)), float(rng.choice([0.1, 0.5]))
-            rows.append(row(arm, pi if arm else 1 - pi, False, time))
+            rows += asked(arm, pi if arm else 1 - pi, False, time)
         else:
             main = 0 if kind == "shadow" else 1
-            both = [row(main, 1.0, False, time), row(1 - main, 1.0, True, time + float(rng.integers(0, 3)))]
-            rows += [one for one in both if rng.random() < 0.85]
-        for metric, values in (("", [0.0, 1.0, math.nan]), ("cost", [0.0, 1.5, 9.0])):
-            for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
-                labels.append((metric, request, time + float(rng.integers(0, 45)), float(rng.choice(values))))
+            both = [asked(main, 1.0, False, time), asked(1 - main, 1.0, True, time + float(rng.integers(0, 3)))]
+            rows += [one for answer in both if rng.random() < 0.85 for one in answer]
+        for part in range(len(origins)):
+            for metric, values in (("", [0.0, 1.0, math.nan]), ("cost", [0.0, 1.5, 9.0])):
+                for _ in range(rng.choice([0, 1, 1, 1, 2, 3])):
+                    told = time + float(rng.integers(0, 45))
+                    labels.append((metric, f"{request}/{part}", told, float(rng.choice(values))))
     rows += [{**one, "time": one["time"] + 1, "score": 0.5} for one in rows[::7]]
     labels.append(("", "stranger", 3.0, 1.0))
     return rows, [(*label, float(wall)) for wall, label in enumerate(labels)]
+
+
+def mean(values):
+    """The mean of the values that are known; nan when none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 class Naive:
     """States by place and check as [n, sum_y, S, V, W], sums a block, counts: when all has come in time."""
 
     def __init__(self, rows, labels):
-        self.labels, self.first = labels, {}
+        self.labels, first = labels, {}
         self.states = defaultdict(lambda: [0, 0.0, 0.0, 0.0, 0.0])
         self.blocks, self.counts = defaultdict(lambda: [0, 0.0, 0.0]), defaultdict(int)
         for one in sorted(rows, key=lambda r: (r["time"], r["id"])):
-            self.first.setdefault((one["id"], one["arm"]), one)
-        for one in sorted(self.first.values(), key=lambda r: (r["time"], r["id"])):
-            self.split(one) if not one["mirrored"] and one["share"] < 1 else self.mirrored(one)
+            first.setdefault((one["id"], one["arm"]), one)
+        self.answers = defaultdict(list)
+        for one in first.values():
+            self.answers[one["of"], one["arm"]].append(one)
+        for answer in sorted(self.answers.values(), key=lambda a: (a[0]["time"], a[0]["id"])):
+            self.split(answer) if not answer[0]["mirrored"] and answer[0]["share"] < 1 else self.mirrored(answer)
 
     def told(self, metric, one):
         ours = [x for x in self.labels if x[:2] == (metric, one["id"]) and x[2] <= one["time"] + DEADLINE]
@@ -89,29 +104,34 @@ class Naive:
     def differ(self, check, y, one, time=None):
         pi = one["share"] if one["arm"] else 1 - one["share"]
         n, total = self.states["split", check][:2]
-        self.add("split", check, (y - (total / n if n else 0.0)) * (one["arm"] - pi), pi * (1 - pi), y, time)
+        if not math.isnan(y):
+            self.add("split", check, (y - (total / n if n else 0.0)) * (one["arm"] - pi), pi * (1 - pi), y, time)
 
-    def split(self, one):
-        pi = one["share"] if one["arm"] else 1 - one["share"]
+    def split(self, answer):
+        one, arm = answer[0], answer[0]["arm"]
+        pi = one["share"] if arm else 1 - one["share"]
         self.counts["split", "requests"] += 1
         self.differ("errors", float(one["error"]), one)
         self.differ("latency", float(one["latency"] > SLO), one)
-        self.add("split", "sample_ratio", one["arm"] - pi)
-        if self.told("", one):
-            self.add("split", "sample_ratio_labels", one["arm"] - pi)
+        self.add("split", "sample_ratio", arm - pi)
+        if any(self.told("", row) for row in answer):
+            self.add("split", "sample_ratio_labels", arm - pi)
         else:
-            self.counts["split", "unlabelled_" + ("challenger" if one["arm"] else "champion")] += 1
-        if not math.isnan(loss := self.loss(one)):
-            for check in ("loss", f"loss[origin={one['origin']}]"):
-                self.differ(check, loss, one, one["time"])
-        if cost := self.told("cost", one):
-            self.add("split", "sample_ratio_labels_cost", one["arm"] - pi)
-            self.counts["split", "out_of_bound"] += cost[3] > BOUND
-            self.differ("cost", min(cost[3] / BOUND, 1.0), one, one["time"])
+            self.counts["split", "unlabelled_" + ("challenger" if arm else "champion")] += 1
+        self.differ("loss", mean(map(self.loss, answer)), one, one["time"])
+        for origin in {row["origin"] for row in answer}:
+            own = [self.loss(row) for row in answer if row["origin"] == origin]
+            self.differ(f"loss[origin={origin}]", mean(own), one, one["time"])
+        costs = [cost[3] for row in answer if (cost := self.told("cost", row))]
+        if costs:
+            self.add("split", "sample_ratio_labels_cost", arm - pi)
+            self.counts["split", "out_of_bound"] += sum(cost > BOUND for cost in costs)
+            self.differ("cost", mean([min(cost / BOUND, 1.0) for cost in costs]), one, one["time"])
 
-    def mirrored(self, one):
+    def mirrored(self, answer):
+        one = answer[0]
         place = "shadow" if one["mirrored"] == (one["arm"] == 1) else "watch"
-        other = self.first.get((one["id"], 1 - one["arm"]))
+        other = self.answers.get((one["of"], 1 - one["arm"]))
         if one["mirrored"]:
             self.counts[place, "orphans"] += other is None
         elif other is None:
@@ -120,16 +140,21 @@ class Naive:
                 self.add(place, "errors", 1 - float(one["error"]))
                 self.add(place, "latency", 1 - float(one["latency"] > SLO))
         else:
-            self.pair(place, one, *((one, other) if one["arm"] else (other, one)))
+            self.pair(place, one["time"], *((answer, other) if one["arm"] else (other, answer)))
 
-    def pair(self, place, one, new, old):
-        self.add(place, "errors", float(new["error"]) - float(old["error"]))
-        self.add(place, "latency", float(new["latency"] > SLO) - float(old["latency"] > SLO))
-        value = self.told("", one)
-        x = (new["score"] - value[3]) ** 2 - (old["score"] - value[3]) ** 2 if value else math.nan
-        if not math.isnan(x):
-            for check in ("loss", f"loss[origin={one['origin']}]"):
-                self.add(place, check, x, time=one["time"])
+    def pair(self, place, time, new, old):
+        self.add(place, "errors", float(new[0]["error"]) - float(old[0]["error"]))
+        self.add(place, "latency", float(new[0]["latency"] > SLO) - float(old[0]["latency"] > SLO))
+        main = new if old[0]["mirrored"] else old
+        found = defaultdict(list)
+        for asked, ours, theirs in zip(main, new, old, strict=True):
+            value = self.told("", asked)
+            x = (ours["score"] - value[3]) ** 2 - (theirs["score"] - value[3]) ** 2 if value else math.nan
+            for check in ("loss", f"loss[origin={asked['origin']}]"):
+                found[check].append(x)
+        for check, values in found.items():
+            if not math.isnan(x := mean(values)):
+                self.add(place, check, x, time=time)
 
 
 def table(rows):
@@ -139,6 +164,7 @@ def table(rows):
     return rows_of(
         column("time"), column("id"), column("arm"), column("share"), mirrored=column("mirrored"),
         score=column("score"), error=column("error"), latency_ms=column("latency"), groups=[column("origin")],
+        part=column("part"),
     )  # fmt: skip
 
 

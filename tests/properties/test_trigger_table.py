@@ -14,6 +14,7 @@ from tidegate.trigger.policy import TriggerState, decide
 from tidegate.trigger.replay import replay
 
 START = datetime(2013, 2, 6, tzinfo=UTC)
+GRAVITY = ["domain_shift", "data_drift", "concept_drift"]
 PRIORITY = ["manual", "code", "drift", "performance", "volume", "schedule"]
 
 
@@ -39,10 +40,11 @@ class Oracle:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
         self.held: set[str] = set()
+        self.found: list[str] = []
         self.disarmed: set[str] = set()
         self.starts: list[float] = []
         self.last_tick = self.used = self.cooldown_begin = None
-        self.matured = 0
+        self.matured = self.region = 0
         self.skew = self.in_flight = self.release = False
 
     def tick(self, event: dict[str, Any]) -> None:
@@ -84,11 +86,15 @@ class Oracle:
             self.disarmed.discard("performance")
 
     def drift(self, event: dict[str, Any]) -> None:
-        finding = event["finding"]
-        if finding in ("data_drift", "concept_drift") and self.spec.get("drift"):
+        finding, rule = event["finding"], self.spec.get("drift")
+        if rule and finding == "domain_shift":
+            self.region += event["labels"]
+        if rule and (finding in GRAVITY[1:] or (finding == "domain_shift" and self.region >= rule["minLabels"])):
             self.fire("drift")
+            self.found.append(finding)
         if finding == "none":
             self.disarmed.discard("drift")
+            self.region = 0
         if finding != "not_assessable":
             self.skew = finding == "skew"
 
@@ -98,18 +104,26 @@ class Oracle:
         self.in_flight = False
         self.disarmed.clear()
         if event["ok"]:
-            self.used, self.matured = event["rows"], 0
+            self.used, self.matured, self.region = event["rows"], 0, 0
 
     def release_(self, event: dict[str, Any]) -> None:
         self.release = event["open"]
         if event["promoted"]:
             self.held -= {"performance", "drift"}
             self.disarmed.clear()
+            self.region = 0
 
     def request(self, event: dict[str, Any]) -> None:
         self.held.add(event["cause"])
 
-    def answer(self, event: dict[str, Any]) -> tuple[str, list[str]]:
+    def mode(self, causes: list[str]) -> str:
+        if causes[0] != "drift":
+            return "auto"
+        return {"data_drift": "stateful", "concept_drift": "recent"}.get(max(self.found, key=GRAVITY.index), "auto")
+
+    def answer(self, event: dict[str, Any]) -> tuple[str, list[str], str | None]:
+        if "drift" not in self.held:
+            self.found = []
         getattr(self, "release_" if event["kind"] == "release" else event["kind"])(event)
         now = event["time"]
         held = set(self.held)
@@ -136,7 +150,8 @@ class Oracle:
             self.in_flight = True
             self.starts.append(now)
             self.held -= held
-        return ("retrain" if start else "wait"), sorted(held, key=PRIORITY.index)
+        causes = sorted(held, key=PRIORITY.index)
+        return ("retrain" if start else "wait"), causes, self.mode(causes) if start else None
 
 
 crons = st.sampled_from(["0 4 * * *", "*/30 * * * *", "15 0,12 * * 1,3,5", "0 0 8 2 *"])
@@ -164,7 +179,7 @@ def specs(draw: st.DrawFn) -> dict[str, Any]:
         metric = draw(st.sampled_from(["roc_auc", "log_loss", "brier"]))
         spec["performance"] = {"metric": metric, "below": 0.5, "window": "7d", "minLabels": 100}
     if draw(st.booleans()):
-        spec["drift"] = {"window": "7d"}
+        spec["drift"] = {"window": "7d", "minLabels": draw(st.sampled_from([1, 50, 200]))}
     return spec
 
 
@@ -187,8 +202,9 @@ bodies = st.one_of(
         st.sampled_from([99, 100, 500]),
     ),
     st.builds(
-        lambda finding: {"kind": "drift", "finding": finding},
-        st.sampled_from(["none", "data_drift", "concept_drift", "domain_shift", "skew", "not_assessable"]),
+        lambda finding, labels: {"kind": "drift", "finding": finding, "labels": labels},
+        st.sampled_from(["none", "data_drift", "concept_drift", *["domain_shift"] * 2, "skew", "not_assessable"]),
+        st.integers(0, 60),
     ),
     st.builds(
         lambda ok, rows: {"kind": "run_finished", "ok": ok, "rows": rows, "run": "r"},
@@ -220,7 +236,7 @@ def test_the_policy_is_the_table(spec: dict[str, Any], events: list[dict[str, An
     oracle = Oracle(spec)
     expected = [oracle.answer(event) for event in events]
     answers = list(replay(events, parse(spec)))
-    assert [(one["decision"], one["causes"]) for one in answers] == expected
+    assert [(one["decision"], one["causes"], one.get("mode")) for one in answers] == expected
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,16 +6,40 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
+from itertools import product
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tidegate.observations import END, Label, Mark, Prediction, SegmentReader, SegmentWriter, parse_segment
+from tidegate import observations
+from tidegate.observations import (
+    END,
+    Answered,
+    Label,
+    Mark,
+    Prediction,
+    SegmentReader,
+    SegmentWriter,
+    parse_segment,
+    read_segment,
+)
 
 
 def prediction(number: int, at: float = 0.0) -> Prediction:
     return Prediction(f"r{number}/0", at, at, "v1", "sha256:0", "v1", 1.0, None, 0.5, False, 0.1, [1.0, "AA", None])
+
+
+def answered(number: int, rows: int) -> Answered:
+    """One line of several rows, each of which reads as `one_of` says."""
+    numbers = array("d", [value for row in range(rows) for value in (row, 1.0, float("nan"))]).tobytes()
+    scores, texts = [0.5] * rows, {1: ["AA"] * rows}
+    return Answered(f"r{number}", 0.0, 0.0, "v1", "sha256:0", "v1", 1.0, None, scores, False, 0.1, numbers, texts)
+
+
+def one_of(number: int, row: int) -> Prediction:
+    return msgspec.structs.replace(prediction(number), request_id=f"r{number}/{row}", features=[float(row), "AA", None])
 
 
 def writer(folder: Path, name: str = "v1-a", **more: object) -> SegmentWriter:
@@ -179,25 +203,93 @@ def test_a_full_disk_is_a_counted_drop_and_leaves_whole_lines(tmp_path: Path, mo
     assert reader.corrupt == 0
 
 
-def test_kill_9_loses_nothing_that_was_flushed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [1, 3])
+def test_kill_9_loses_nothing_that_was_flushed(tmp_path: Path, rows: int) -> None:
     program = """
 import sys, pathlib
 sys.path.insert(0, {here!r})
-from test_observations import prediction, writer
+from test_observations import answered, prediction, writer
 one = writer(pathlib.Path({folder!r}))
 for number in range(10**9):
-    one.append(prediction(number))
+    one.append(prediction(number) if {rows} == 1 else answered(number, {rows}))
     if number % 50 == 49:
         one.flush()
         print(number, flush=True)
 """
-    text = program.format(here=str(Path(__file__).parent), folder=str(tmp_path))
+    text = program.format(here=str(Path(__file__).parent), folder=str(tmp_path), rows=rows)
     with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as process:
         seen = [int(process.stdout.readline()) for _ in range(40)]
         os.kill(process.pid, signal.SIGKILL)
         seen += [int(line) for line in process.stdout.read().splitlines()]
-    found = SegmentReader(tmp_path).read()
-    assert found[: seen[-1] + 1] == [prediction(number) for number in range(seen[-1] + 1)]
+    count = seen[-1] + 1
+    each = prediction if rows == 1 else one_of
+    expected = [each(*place) for place in product(range(count), *([range(rows)] if rows > 1 else []))]
+    assert SegmentReader(tmp_path).read()[: count * rows] == expected
+
+
+def test_a_line_of_several_rows_is_read_as_its_rows_in_place(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    for record in (prediction(1), answered(2, 3), Label("r1/0", 5.0, 6.0, 1.0, "observed"), prediction(3)):
+        one.append(record)
+    assert one.rows == 6
+    one.close()
+    rows = [prediction(1), *(one_of(2, row) for row in range(3)), Label("r1/0", 5.0, 6.0, 1.0, "observed")]
+    assert SegmentReader(tmp_path).read() == [*rows, prediction(3)]
+    (segment,) = tmp_path.iterdir()
+    assert read_segment(segment) == [*rows, prediction(3)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"numbers": b"1234567"},
+        {"numbers": bytes(8 * 5)},
+        {"categories": {1: ["AA"]}},
+        {"categories": {3: ["AA", "UA"]}},
+        {"categories": {-1: ["AA", "UA"]}},
+        {"keys": [{"tail": "N1"}]},
+        {"fallbacks": ["all"] * 3},
+        {"scores": []},
+    ],
+)
+def test_a_line_whose_lists_do_not_fit_is_passed_over_and_counted(tmp_path: Path, wrong: dict) -> None:
+    one = writer(tmp_path)
+    one.append(prediction(1))
+    one.append(msgspec.structs.replace(answered(2, 2), **wrong))
+    one.append(prediction(3))
+    one.close()
+    reader = SegmentReader(tmp_path)
+    assert reader.read() == [prediction(1), prediction(3)]
+    assert reader.corrupt == 1
+
+
+def test_a_full_disk_and_a_full_list_drop_rows_not_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "MOST_BUFFERED", 10)
+    one = writer(tmp_path)
+    for number in range(3):
+        one.append(answered(number, 4))
+    assert (one.rows, one.dropped) == (8, 4)
+
+    def full(file: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "write", full)
+        one.flush()
+    assert (one.rows, one.dropped) == (0, 12)
+    one.append(answered(4, 10))
+    one.close()
+    assert (one.rows, one.dropped) == (10, 12)
+    assert SegmentReader(tmp_path).read() == [one_of(4, row) for row in range(10)]
+
+
+def test_what_is_written_in_several_goes_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observations, "WRITE_BYTES", 1)
+    one = writer(tmp_path)
+    for number in range(5):
+        one.append(answered(number, 2))
+    one.close()
+    assert SegmentReader(tmp_path).read() == [one_of(number, row) for number in range(5) for row in range(2)]
 
 
 @pytest.mark.parametrize(

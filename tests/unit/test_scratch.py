@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import pytest
 
@@ -13,6 +14,7 @@ from tidegate.features.logged import check_parity
 from tidegate.observations import Prediction, SegmentReader
 from tidegate.serve.by_key import Found
 from tidegate.serve.prediction_log import Heard, PredictionLog
+from tidegate.serve.rows import Rows
 
 FORGETFUL = {"retain": False, "replay": 0.0}
 
@@ -61,7 +63,7 @@ def test_results_and_reports_keep_counts_and_no_examples():
 def test_the_prediction_log_keeps_features_and_keys_only_where_rows_are_retained(tmp_path, retain):
     log = PredictionLog(tmp_path, "w", "v1", "sha256:a", retain)
     found = Found([["N1", 2.5]], [{"tailnum": "N1"}], [7.0], [None])
-    log.record(Heard("q1"), 5.0, [["N1", 2.5]], [0.25], 1.0, found)
+    log.record(Heard("q1"), 5.0, Rows(2, struct.pack("<2d", 0, 2.5), {0: ["N1"]}), [0.25], 1.0, found)
     log.close()
     (told,) = [one for one in SegmentReader(tmp_path).read() if isinstance(one, Prediction)]
     assert (told.request_id, told.score, told.version) == ("q1/0", 0.25, "v1")

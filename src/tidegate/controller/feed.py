@@ -183,7 +183,7 @@ class Feed:
 
         kinds = self._feature_kinds(champion.digest)
         found = diagnose(window_of(rows.reference, kinds), window_of(current, kinds))
-        return [{"kind": "drift", "time": now, "finding": found.asks}]
+        return [{"kind": "drift", "time": now, "finding": found.asks, "labels": found.region}]
 
     def _feature_kinds(self, digest: str) -> dict[str, str]:
         schema = json.loads((self.folder / "models" / folder_name(digest) / "feature_schema.json").read_text())

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tidegate import runs
+from tidegate.controller.announced import next_look
 from tidegate.controller.clock import Clock
 from tidegate.controller.evidence import looks_of
 from tidegate.controller.feed import DAY, Feed
 from tidegate.controller.mirror import Mirror
 from tidegate.controller.reconcile import Ended, Ledger, Seen, command, reconcile, wanted_plan
+from tidegate.controller.webhook import Sender
 from tidegate.errors import Conflict, NotReady, PlatformError
 from tidegate.journal import views
 from tidegate.journal.events import Draft, canonical
-from tidegate.journal.fold import ModelState, fold
+from tidegate.journal.fold import ModelState, Run, fold
 from tidegate.journal.store import Journal, verify
 from tidegate.orchestrators.base import Orchestrator
 from tidegate.release.plan import Plan, Regions, Split
@@ -63,11 +65,11 @@ class Controller:
     def __init__(
         self, model: Model, journal: Journal, target: MarkedTarget, orchestrator: Orchestrator, clock: Clock,
         feed: Feed, mirror: Mirror | None = None,
-        batches: Batches | None = None,
+        batches: Batches | None = None, alerts: Sender | None = None,
     ) -> None:  # fmt: skip
         self.model, self.journal, self.target, self.orchestrator = model, journal, target, orchestrator
         self.clock, self.feed, self.folder, self.mirror = clock, feed, feed.folder, mirror
-        self.batches = batches
+        self.batches, self.alerts = batches, alerts
         events = journal.read(model.name)
         verify(events)
         self.state = fold(events, ModelState(model=model.name))
@@ -148,15 +150,18 @@ class Controller:
     def _moments(self, watermark: float) -> list[float]:
         """The moments of event time to look at, up to `watermark`, oldest first.
 
-        Under the event clock every one is looked at, however late the turn, so that a replay decides the same again.
+        Under the event clock every one is looked at, however late the turn, so that a replay decides the same again;
+        while an announced event with release settings of its own lasts they are denser.
         Under the wall clock what was slept through is past: the newest moment counts, and the newest midnight.
         """
         every = EVERY[self.clock.kind]
         if self.clock.kind == "wall":
             newest = {watermark // every * every, watermark // DAY * DAY}
             return sorted(moment for moment in newest if moment > self.looked)
-        first = int(self.looked // every) + 1
-        return [n * every for n in range(first, min(first + AT_ONCE, int(watermark // every) + 1))]
+        found, now = list[float](), self.looked
+        while len(found) < AT_ONCE and (now := next_look(self.model.spec, now, every)) <= watermark:
+            found.append(now)
+        return found
 
     def _look(self, now: float) -> None:
         evidence, events = self.feed.look(now, self.state.release, self.state.champion)
@@ -195,13 +200,20 @@ class Controller:
     def _make_it_so(self) -> None:
         for run in self.state.running:
             if run.arguments is None:
-                self._submit(run.name, run.causes, run.time)
+                self._submit(run)
         self._apply()
+        self._send_alerts()
 
-    def _submit(self, name: str, causes: tuple[str, ...], until: float) -> None:
-        arguments = runs.arguments(self.model, self.state, self.folder, until, name, causes)
-        self._hand_over(name, arguments)
-        data = {"run": name, "causes": causes, "by": "trigger", "arguments": arguments}
+    def _send_alerts(self) -> None:
+        """Send what was written down and not yet sent; what does not arrive is sent at a later turn."""
+        waiting = {key: known["alert"] for key, known in self.state.alerts.items() if not known["sent"]}
+        if waiting and self.alerts and self.alerts.send(list(waiting.values())):
+            self._append([Draft("monitor.alerted", max(self.looked, self.state.time), {"keys": list(waiting)})])
+
+    def _submit(self, run: Run) -> None:
+        arguments = runs.arguments(self.model, self.state, self.folder, run.time, run.name, run.causes, run.mode)
+        self._hand_over(run.name, arguments)
+        data = {"run": run.name, "causes": run.causes, "by": "trigger", "arguments": arguments}
         self._append([Draft("trigger.started", max(self.looked, self.state.time), data)])
 
     def _hand_over(self, name: str, arguments: Mapping[str, str]) -> None:

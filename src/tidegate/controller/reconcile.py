@@ -4,13 +4,17 @@ Rules, in this order, at one moment of event time:
 
 1. A Model file that changed is written down first.
 2. Runs that ended are told to the trigger policy.
-3. Without a champion the newest candidate serves at once. Otherwise, when no release is open, the newest waiting
+3. Where an announced event with release settings begins or is over, the open release ends, and what such settings
+   promoted gives its place back.
+4. Without a champion the newest candidate serves at once. Otherwise, when no release is open, the newest waiting
    candidate is released (several, where the release's ab stage has arms for them) and older ones end superseded. A
    release in its watch counts as ended.
-4. The open release takes one step on its evidence.
-5. A scheduled batch that ended is written down, and one that is due starts.
-6. The trigger policy sees whether a release is open, its watch included (a run would be trained on from a champion
+5. The open release takes one step on its evidence.
+6. A scheduled batch that ended is written down, and one that is due starts.
+7. The trigger policy sees whether a release is open, its watch included (a run would be trained on from a champion
    that may still be rolled back), then every other event of the moment.
+8. A champion that the moment's look proved beyond the performance limit is written down, and rolled back by policy.
+9. What people are to be alerted of is written down, once.
 
 What must then be true on the target and the orchestrator follows from the state alone (`wanted_plan`, `Run.arguments`).
 """
@@ -21,12 +25,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidegate.controller import batch_schedule
+from tidegate.controller import alerts, announced, batch_schedule, degrade
 from tidegate.journal.events import GENESIS, Draft, seal
 from tidegate.journal.fold import ModelState, apply
 from tidegate.release import commands, machine
 from tidegate.release.actions import action_to_json
-from tidegate.release.evidence import Evidence
 from tidegate.release.plan import Backend, Plan
 from tidegate.release.stages import ENDED, Release, Version, challengers_of
 from tidegate.release.traffic import wanted
@@ -81,6 +84,7 @@ def reconcile(model: Model, state: ModelState, seen: Seen) -> list[Draft]:
     for ended in seen.ended:
         finish_run(ledger, ended, seen.now)
     _tell_of_runs(ledger, model.spec, seen.now)
+    _calendar(ledger, model.spec, seen.now)
     looked_at = _release_name(ledger.state)
     _place_candidates(ledger, model, seen.now)
     # a release that was opened just now has no evidence yet: what was seen is that of the one before
@@ -89,7 +93,18 @@ def reconcile(model: Model, state: ModelState, seen: Seen) -> list[Draft]:
         _place_candidates(ledger, model, seen.now)
     _batch(ledger, model, seen)
     _tell_policy(ledger, model.spec, seen)
+    if found := degrade.degraded(model.spec, ledger.state, seen.now):
+        ledger.write(found[0], seen.now, found[1])
+    for alert in list(alerts.due(ledger.state)) if model.spec.alerts else ():
+        ledger.write("monitor.alert", seen.now, alert)
     return ledger.drafts
+
+
+def _calendar(ledger: Ledger, spec: ModelSpec, now: float) -> None:
+    if ends := announced.ends_release(spec, ledger.state, now):
+        command(ledger, ends, now)
+    if data := announced.given_back(spec, ledger.state, now):
+        ledger.write("release.reverted", now, data)
 
 
 def _batch(ledger: Ledger, model: Model, seen: Seen) -> None:
@@ -165,7 +180,7 @@ def _place_candidates(ledger: Ledger, model: Model, now: float) -> None:
     if not ledger.state.waiting or _gathers(ledger.state):
         return
     newest = ledger.state.waiting[-1]
-    taken = _taken(ledger.state, model)
+    taken = _taken(ledger.state, model, now)
     for digest in dict.fromkeys(d for d in ledger.state.waiting if d not in taken):
         ledger.write("release.superseded", now, {"digest": digest, "reason": "superseded", "by": newest})
     version = ledger.state.versions[newest]["version"]
@@ -177,9 +192,10 @@ def _place_candidates(ledger: Ledger, model: Model, now: float) -> None:
     ledger.write("release.opened", now, opening(ledger.state, model, taken, now))
 
 
-def _taken(state: ModelState, model: Model) -> list[str]:
+def _taken(state: ModelState, model: Model, now: float) -> list[str]:
     """Waiting candidates that the next release takes, newest first: as many as it has arms for."""
-    several = challengers_of(model.spec.release) if state.champion is not None else 1
+    settings = announced.settings_of(model.spec, announced.in_force(model.spec, now))
+    several = challengers_of(settings) if state.champion is not None else 1
     return list(dict.fromkeys(reversed(state.waiting)))[:several]
 
 
@@ -196,16 +212,17 @@ def opening(state: ModelState, model: Model, digests: Sequence[str], now: float)
     champion = Version(state.champion.version, state.champion.digest)
     challengers = tuple(Version(state.versions[digest]["version"], digest) for digest in digests)
     name = f"{model.name}-r{state.opened + 1}"
+    event = announced.in_force(model.spec, now)
     release = machine.open_release(
         name=name,
         model=model.name,
         champion=champion,
         challengers=challengers,
-        spec=model.spec.release,
+        spec=announced.settings_of(model.spec, event),
         now=now,
         carried=state.carried,
     )
-    return {"release": release.to_json()}
+    return {"release": release.to_json(), **({"event": event} if event else {})}
 
 
 def _step_release(ledger: Ledger, evidence: Json, now: float) -> None:
@@ -240,23 +257,23 @@ _COMMANDS: Mapping[str, Callable[..., commands.Command]] = {
     "rollback": commands.Rollback,
     "challenger_failed": commands.ChallengerFailed,
     "end_watch": commands.EndWatch,
+    "event": commands.EventEnds,
 }
 
 
-def obey(release: Json, order: Json, evidence: Json | None, now: float) -> tuple[Json, list[Json]]:
+def obey(release: Json, order: Json, now: float) -> tuple[Json, list[Json]]:
     """A release after a command, and its actions, all as JSON; the same code decides and replays."""
     words = {key: value for key, value in order.items() if key != "command"}
-    known = Evidence.from_json(evidence) if evidence else None
-    after, actions = machine.command(Release.from_json(release), _COMMANDS[order["command"]](**words), now, known)
+    after, actions = machine.command(Release.from_json(release), _COMMANDS[order["command"]](**words), now)
     return after.to_json(), [action_to_json(action) for action in actions]
 
 
-def command(ledger: Ledger, order: Json, now: float, evidence: Json | None = None) -> None:
+def command(ledger: Ledger, order: Json, now: float) -> None:
     """Carry out a person's or the controller's command on the open release and write it down."""
     release = ledger.state.release
     assert release is not None  # noqa: S101 - the caller looked
-    after, actions = obey(release, order, evidence, now)
-    data = {"now": now, "command": order, "evidence": evidence, "release": after, "actions": actions}
+    after, actions = obey(release, order, now)
+    data = {"now": now, "command": order, "release": after, "actions": actions}
     ledger.write("release.command", now, data)
 
 

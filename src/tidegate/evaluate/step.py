@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tidegate.errors import UserError
 from tidegate.evaluate import forgetting
 from tidegate.evaluate.curves import curves
+from tidegate.evaluate.days import LEAST_DAYS
 from tidegate.evaluate.expense import expense
 from tidegate.evaluate.gate import Policy, gate
 from tidegate.evaluate.infrastructure import Questions, reference, sampled, served
@@ -97,6 +98,11 @@ def policy_of(spec: GateSpec) -> Policy:
     )
 
 
+def cluster_of(window: float) -> float:
+    """Seconds that count as one in a gate window of `window` seconds: a day, or where it has too few, a tenth of it."""
+    return DAY if window >= LEAST_DAYS * DAY else window / 10
+
+
 def _rows(features: Path, until: str, wanted: RunSettings) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The gate window's labelled rows, and all labelled rows before it, in order of time."""
     import polars as pl
@@ -104,7 +110,7 @@ def _rows(features: Path, until: str, wanted: RunSettings) -> tuple[pl.DataFrame
     window = split(parse_until(until), wanted.label_deadline.total_seconds(), wanted.gate_window.total_seconds()).gate
     time = pl.col("event_timestamp").dt.timestamp("us") / 1e6
     labelled = pl.read_parquet(features).filter(pl.col("label").is_not_null()).with_columns(time=time)
-    day = (pl.col("time") / DAY).floor().cast(pl.Int64)
+    day = (pl.col("time") / cluster_of(wanted.gate_window.total_seconds())).floor().cast(pl.Int64)
     inside = (pl.col("time") > window.after) & (pl.col("time") <= window.until)
     past = labelled.filter(pl.col("time") <= window.after).sort("time", maintain_order=True)
     return labelled.filter(inside).with_columns(day=day), past

@@ -38,6 +38,8 @@ class Run:
     ok: bool | None = None
     rows: int = 0
     told: bool = False
+    mode: str = ""
+    """How its causes want it to be trained; see `tidegate.trigger.policy.Mode`."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,22 @@ class ModelState:
     traffic: Json | None = None
     batch: Json | None = None
     """The newest scheduled batch: the data of its start, its `time`, and `ok`, null while it is at work."""
+    looks: Mapping[str, Json] = field(default_factory=dict)
+    """The looks at each champion's performance, by digest: the newest one, with `n` and `sum` over all of them."""
+    degraded: Json | None = None
+    """The newest release.degraded with `since`, its first moment; None when that champion recovered."""
+    finding: Json | None = None
+    """The finding of the newest assessable diagnosis, and since when it is that one."""
+    failed: Json | None = None
+    """The newest run that broke and when; None when a later one did not."""
+    verdicts: tuple[Json, ...] = ()
+    """What releases answered the model gate; see `tidegate.monitor.agreement`."""
+    announced: str = ""
+    """The announced event that the newest release was opened in."""
+    lent: Json | None = None
+    """Who served before an event's own settings promoted another; it serves again after the event."""
+    alerts: Mapping[str, Json] = field(default_factory=dict)
+    """Alerts by key: what is to be sent, and whether it was."""
     batch_since: float = 0.0
     """When the Model file got the schedule that it has: only later times of it count."""
 
@@ -120,7 +138,8 @@ def _first(state: ModelState, event: Event) -> ModelState:
 def _opened(state: ModelState, event: Event) -> ModelState:
     taken = {challenger["digest"] for challenger in event.data["release"]["challengers"]}
     waiting = tuple(d for d in state.waiting if d not in taken)
-    return replace(state, release=event.data["release"], waiting=waiting, opened=state.opened + 1)
+    state = replace(state, release=event.data["release"], waiting=waiting, opened=state.opened + 1)
+    return replace(state, announced=event.data.get("event", ""))
 
 
 def _stepped(state: ModelState, event: Event) -> ModelState:
@@ -132,8 +151,9 @@ def _stepped(state: ModelState, event: Event) -> ModelState:
 
 def _act(state: ModelState, action: Json, event: Event) -> ModelState:
     kind, release = action["action"], event.data["release"]
+    state = _answered(state, action, event)
     if kind == "Promote":
-        state = replace(state, carried=action["carried"])
+        state = replace(state, lent=_lent(state, release), carried=action["carried"])
         return _crown(state, action["version"], action["digest"], event.time)
     if kind == "Rollback":
         old = release["champion"]
@@ -141,6 +161,37 @@ def _act(state: ModelState, action: Json, event: Event) -> ModelState:
     if kind in ("Rollback", "Abort", "Drop"):
         return replace(state, quarantined={**state.quarantined, action["digest"]: action["reason"]})
     return state
+
+
+def _lent(state: ModelState, release: Json) -> Json | None:
+    """Who gets the place back after the event that the release was opened in."""
+    if not state.announced:
+        return None
+    old = release["champion"]
+    before = {"version": old["name"], "digest": old["digest"], "carried": state.carried, "event": state.announced}
+    return state.lent or before
+
+
+def _answered(state: ModelState, action: Json, event: Event) -> ModelState:
+    """What a challenger's end says of the gate that passed it; a rollback takes its promotion's answer back."""
+    release, kind = event.data["release"]["name"], action["action"]
+    answer = {"Promote": "agreed", "End": "undecided"}.get(kind) or _worse(kind, action, event.data)
+    if answer is None or (kind == "End" and action["state"] != "expired"):
+        return state
+    version = action.get("version") or event.data["release"]["challengers"][0]["name"]
+    told = {"release": release, "version": version, "answer": answer, "time": event.time}
+    others = tuple(v for v in state.verdicts if (v["release"], v["version"]) != (release, version))
+    return replace(state, verdicts=(*others, told))
+
+
+def _worse(kind: str, action: Json, data: Json) -> str | None:
+    """`disagreed` where the loss was proved worse; errors, latency or a person's word say nothing of the gate."""
+    if kind not in ("Abort", "Drop", "Rollback"):
+        return None
+    checks = (data.get("judgement") or {}).get("checks", {})
+    worse = any(name.startswith("loss") and check["lower"] > 0 for name, check in checks.items())
+    proved = action["reason"] in ("proved_worse", "regression", "one_worse")
+    return "disagreed" if proved and worse else "undecided"
 
 
 def _crown(state: ModelState, version: str, digest: str, time: float) -> ModelState:
@@ -157,15 +208,58 @@ def _requested(state: ModelState, event: Event) -> ModelState:
 
 
 def _evaluated(state: ModelState, event: Event) -> ModelState:
-    state = replace(state, trigger=event.data["state"])
     told = event.data["event"]
+    state = _looked(replace(state, trigger=event.data["state"]), told)
     if told["kind"] == "run_finished":
         state = replace(state, runs={**state.runs, told["run"]: replace(state.runs[told["run"]], told=True)})
     if event.data["decision"]["decision"] != "retrain":
         return state
     name = run_name(event)
-    run = Run(name, tuple(event.data["decision"]["causes"]), event.time, "trigger")
+    decision = event.data["decision"]
+    run = Run(name, tuple(decision["causes"]), event.time, "trigger", mode=decision.get("mode", "auto"))
     return replace(state, runs={**state.runs, name: run})
+
+
+def _looked(state: ModelState, told: Json) -> ModelState:
+    """What a look told of the champion or of the rows."""
+    if told["kind"] == "metric" and state.champion is not None and told["value"] is not None:
+        digest = state.champion.digest
+        before = state.looks.get(digest, {})
+        same = before if before.get("name") == told["name"] else {}
+        counted = {"n": same.get("n", 0) + 1, "sum": same.get("sum", 0.0) + told["value"]}
+        return replace(state, looks={**state.looks, digest: {**told, **counted}})
+    if told["kind"] == "drift" and told["finding"] not in ("not_assessable", (state.finding or {}).get("finding")):
+        return replace(state, finding={"finding": told["finding"], "since": told["time"]})
+    return state
+
+
+def _degraded(state: ModelState, event: Event) -> ModelState:
+    digest, to = event.data["digest"], event.data["to"]
+    known = state.degraded is not None and state.degraded["digest"] == digest
+    since = state.degraded["since"] if known and state.degraded else event.time
+    state = replace(state, degraded={**event.data, "since": since})
+    if to is None:
+        return state
+    quarantined = {**state.quarantined, digest: event.data["reason"]}
+    return _crown(replace(state, quarantined=quarantined, lent=None), to["version"], to["digest"], event.time)
+
+
+def _recovered(state: ModelState, event: Event) -> ModelState:
+    return replace(state, degraded=None)
+
+
+def _reverted(state: ModelState, event: Event) -> ModelState:
+    data = event.data
+    return _crown(replace(state, lent=None, carried=data["carried"]), data["version"], data["digest"], event.time)
+
+
+def _alert(state: ModelState, event: Event) -> ModelState:
+    return replace(state, alerts={**state.alerts, event.data["key"]: {"alert": event.data["alert"], "sent": False}})
+
+
+def _alerted(state: ModelState, event: Event) -> ModelState:
+    sent = {key: {**state.alerts[key], "sent": True} for key in event.data["keys"]}
+    return replace(state, alerts={**state.alerts, **sent})
 
 
 def run_name(event: Event) -> str:
@@ -181,7 +275,8 @@ def _started(state: ModelState, event: Event) -> ModelState:
 
 def _finished(state: ModelState, event: Event) -> ModelState:
     run = replace(state.runs[event.data["run"]], ok=event.data["ok"], rows=event.data["rows"])
-    return replace(state, runs={**state.runs, run.name: run})
+    failed = None if run.ok else {"run": run.name, "time": event.time}
+    return replace(state, runs={**state.runs, run.name: run}, failed=failed)
 
 
 def _traffic(state: ModelState, event: Event) -> ModelState:
@@ -218,6 +313,11 @@ _CHANGES = {
     "release.command": _stepped,
     "release.requested": _requested,
     "release.unquarantined": _unquarantined,
+    "release.degraded": _degraded,
+    "release.recovered": _recovered,
+    "release.reverted": _reverted,
+    "monitor.alert": _alert,
+    "monitor.alerted": _alerted,
     "trigger.evaluated": _evaluated,
     "trigger.started": _started,
     "trigger.finished": _finished,

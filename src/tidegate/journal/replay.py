@@ -116,7 +116,7 @@ def _check_command(state: ModelState, event: Event) -> None:
     from tidegate.controller.reconcile import obey
 
     data = event.data
-    after, actions = obey(state.release or {}, data["command"], data["evidence"], data["now"])
+    after, actions = obey(state.release or {}, data["command"], data["now"])
     _same("the release", data["release"], after)
     _same("the actions", data["actions"], actions)
 
@@ -126,6 +126,24 @@ def _check_placed(state: ModelState, event: Event) -> None:
 
     wanted = placed(_model(state), state, event.time)
     _same("what becomes of the candidates", [event.kind, event.data], wanted and [wanted.kind, wanted.data])
+
+
+def _check_reverted(state: ModelState, event: Event) -> None:
+    from tidegate.controller.announced import given_back
+
+    _same("who serves after the event", event.data, given_back(_model(state).spec, state, event.time))
+
+
+def _check_degraded(state: ModelState, event: Event) -> None:
+    from tidegate.controller.degrade import degraded
+
+    _same("what the look says", [event.kind, event.data], degraded(_model(state).spec, state, event.time))
+
+
+def _check_alert(state: ModelState, event: Event) -> None:
+    from tidegate.controller.alerts import due
+
+    _same("the alert", event.data, next(due(state), None))
 
 
 def _check_traffic(state: ModelState, event: Event) -> None:
@@ -179,6 +197,10 @@ _CHECKS: Mapping[str, Callable[[ModelState, Event], None]] = {
     "release.first": _check_placed,
     "release.superseded": _check_placed,
     "release.opened": _check_placed,
+    "release.reverted": _check_reverted,
+    "release.degraded": _check_degraded,
+    "release.recovered": _check_degraded,
+    "monitor.alert": _check_alert,
     "serve.traffic": _check_traffic,
     "serve.batch_started": _check_batch,
     "register.candidate": _check_gate,

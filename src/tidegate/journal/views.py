@@ -12,6 +12,7 @@ from tidegate.errors import UserError
 from tidegate.journal.events import Event
 from tidegate.journal.fold import Json, ModelState, fold
 from tidegate.journal.store import open_journal, verify
+from tidegate.monitor.agreement import agreement
 from tidegate.reasons import GATE_REASONS, REASONS
 from tidegate.register import cost
 
@@ -64,6 +65,8 @@ def describe(state: ModelState) -> dict[str, Any]:
         "waiting": [state.versions[digest]["version"] for digest in state.waiting],
         "quarantined": {d: state.quarantined[d] for d in sorted(state.quarantined)},
         "batch": state.batch and _batch(state.batch),
+        "degraded": state.degraded and {**state.degraded, "since": iso(state.degraded["since"])},
+        "agreement": agreement(state.verdicts).to_json(),
         "running": [{"run": run.name, "causes": list(run.causes)} for run in state.running],
         "versions": [{"version": data["version"], "digest": digest} for digest, data in state.versions.items()],
     }
@@ -101,6 +104,11 @@ def _paragraph(model: dict[str, Any]) -> str:
         lines.append(f"  release {release['name']}: {challengers} against {release['champion']}, {release['state']}")
     if model["waiting"]:
         lines.append(f"  waiting: {', '.join(model['waiting'])}")
+    if model.get("degraded"):
+        lines.append(f"  {model['degraded']['version']}: {REASONS[model['degraded']['reason']]}")
+    answers = model.get("agreement", {})
+    if answers.get("agreed") or answers.get("disagreed"):
+        lines.append(f"  gate: {answers['sentence']}")
     lines += [f"  run {run['run']}: {', '.join(run['causes'])}" for run in model["running"]]
     if spent := model.get("cost", {}).get("runs"):
         lines.append(f"  cost: {len(spent)} run{'s'[: len(spent) > 1]}, {cost.line(model['cost']['total'])}")
@@ -145,6 +153,8 @@ def _tell(event: Event) -> str:
         return f"{data['run']} {told}"
     if event.kind == "serve.traffic":
         return _traffic(data)
+    if event.kind.startswith("monitor.alert"):
+        return data["alert"]["annotations"]["summary"] if "alert" in data else f"sent: {', '.join(data['keys'])}"
     if "judgement" in data:
         return f"{data['release']['name']} {data['release']['state']}: {data['judgement']['sentence']}"
     if event.kind == "release.opened":

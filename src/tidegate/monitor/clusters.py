@@ -7,7 +7,7 @@ day is given: then every row is a cluster of its own).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,11 +25,6 @@ class Interval:
     value: float
     lower: float
     upper: float
-
-
-def days_of(times: Floats) -> Ints:
-    """The UTC day of each time (seconds since the epoch), counted from the epoch."""
-    return np.floor(np.asarray(times, np.float64) / DAY).astype(np.int64)
 
 
 def jackknife(value: float, left_out: Floats, level: float = 0.95) -> Interval:
@@ -97,6 +92,19 @@ class Shift:
         return float(t.sf((abs(self.effect) - margin) / self.error, self.freedom))
 
 
+def own_shift(values: Floats, day: Ints | None) -> Shift:
+    """A mean of one window alone (of values from 0 to 1), with the variance of its own days (or rows)."""
+    share = float(values.mean())
+    least = max(float(values.var()), 1 / len(values)) / len(values)
+    if day is None:
+        return Shift(share, math.sqrt(least), math.inf)
+    at = np.unique(day, return_inverse=True)[1]
+    off = np.bincount(at, weights=values - share) / (len(values) / (at.max() + 1))
+    count = len(off)
+    variance = float(off @ off) / count / max(count - 1, 1)
+    return Shift(share, math.sqrt(max(variance, least)), max(count - 1, 1))
+
+
 WEEK = 7
 """Days that are taken to hang together: weather lasts, and traffic has a weekly cycle."""
 
@@ -105,9 +113,9 @@ def shift(before: Floats, days_before: Ints | None, after: Floats, days_after: I
     """How the mean of a row's value changed from a reference to a current window.
 
     The variance of a day's mean is taken from the reference's days, with the autocovariances of up to a week of
-    calendar days (Bartlett's weights: Newey and West, 1987), never below what independent rows would have, and from
-    the current days where these vary more. So one odd day in a week does not pass for a change, and neither does a
-    spell of weather of a kind that the reference has seen. Days None: rows are independent.
+    calendar days between days of the window (Bartlett's weights: Newey and West, 1987), never below what independent
+    rows would have, and from the current days where these vary more. So one odd day in a week does not pass for a
+    change, and neither does a spell of weather of a kind that the reference has seen. Days None: rows are independent.
     """
     if not len(before) or not len(after):
         return Shift(math.nan, math.nan, math.inf)
@@ -116,24 +124,42 @@ def shift(before: Floats, days_before: Ints | None, after: Floats, days_after: I
     spread = float(before.var()) or float(after.var()) or float(np.concatenate([before, after]).var())
     if days_before is None or days_after is None:
         return Shift(effect, math.sqrt(spread / len(before) + float(after.var()) / len(after)), math.inf)
-    lag = min(WEEK, len(np.unique(days_after)))
-    one, count = _day_variance(before, days_before, lag)
-    one = max(one, spread * count / len(before))
-    own, count_own = _day_variance(after, days_after, 1)
+    off, present = _by_day(before, days_before)
+    own, own_present = _by_day(after, days_after)
+    count, count_own = int(present.sum()), int(own_present.sum())
     # The rows of a current day may be fewer than of a reference day: what that adds is the rows' own variance.
     fewer = spread * max(0.0, 1 / len(after) - count / (len(before) * count_own))
-    theirs, ours = one / count_own + fewer, own / max(count_own - 1, 1)
-    freedom = max(1.5 * count / lag - 1, 1.0) if theirs >= ours else max(count_own - 1, 1.0)
-    return Shift(effect, math.sqrt(one / count + max(theirs, ours)), freedom)
+    floor = spread * count / len(before)
+    one = max(_mean_variance(off, present, present), floor) / count
+    theirs = max(_mean_variance(off, present, own_present), floor) / count_own + fewer
+    ours = _mean_variance(own, own_present, np.ones(1, bool)) / max(count_own - 1, 1)
+    hang = 1 + 2 * sum(weight * pairs for _, weight, pairs in _gaps(own_present))
+    freedom = min(1.5 * count / hang, count) - 1 if theirs >= ours else count_own - 1
+    return Shift(effect, math.sqrt(one + max(theirs, ours)), max(freedom, 1.0))
 
 
-def _day_variance(values: Floats, days: Ints, lag: int) -> tuple[float, int]:
-    """Long-run variance of a day's deviation from the mean over all rows, and the number of days."""
+def _by_day(values: Floats, days: Ints) -> tuple[Floats, NDArray[np.bool_]]:
+    """Each calendar day's deviation from the mean over all rows, in rows of a mean day, and whether it has rows."""
     at = days - days.min()
-    rows = np.bincount(at)
-    count = int((rows > 0).sum())
-    off = (np.bincount(at, weights=values - values.mean())) / (len(values) / count)
-    total = float(off @ off)
-    for gap in range(1, min(lag, len(off))):
-        total += 2 * (1 - gap / lag) * float(off[gap:] @ off[:-gap])
-    return max(total, 0.0) / count, count
+    present = np.bincount(at) > 0
+    off = np.bincount(at, weights=values - values.mean()) / (len(values) / int(present.sum()))
+    return off, present
+
+
+def _gaps(present: NDArray[np.bool_]) -> Iterator[tuple[int, float, float]]:
+    """Gaps under a week: how many days apart, Bartlett's weight, pairs of days that far apart for each day."""
+    count = int(present.sum())
+    lag = min(WEEK, count)
+    for gap in range(1, min(lag, len(present))):
+        yield gap, 1 - gap / lag, int((present[gap:] & present[:-gap]).sum()) / count
+
+
+def _mean_variance(off: Floats, present: NDArray[np.bool_], asked: NDArray[np.bool_]) -> float:
+    """Long-run variance of a day's deviation, for days that lie to each other as the asked ones do."""
+    count = int(present.sum())
+    total = float(off @ off) / count
+    for gap, weight, pairs in _gaps(asked):
+        if gap < len(off):
+            known = max(int((present[gap:] & present[:-gap]).sum()), count / 2)
+            total += 2 * weight * pairs * float(off[gap:] @ off[:-gap]) / known
+    return max(total, 0.0)

@@ -7,23 +7,30 @@ those after it. Where the rows cannot tell, the answer is ``not_assessable``, ne
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidegate.errors import UserError
-from tidegate.monitor.clusters import DAY, Interval
-from tidegate.monitor.concept import concept_drift, expected_log_loss, labelled, platt, selective_labels
-from tidegate.monitor.drift import Column, Evidence, Window, data_drift, domain_shift, skew
+from tidegate.monitor.clusters import DAY, Floats, Interval
+from tidegate.monitor.concept import compared, concept_drift, expected_label, expected_log_loss, labelled, platt
+from tidegate.monitor.domain import domain_shift
+from tidegate.monitor.drift import Column, Evidence, Window, data_drift, same, skew
 from tidegate.monitor.join import CANCELLED, OBSERVED, Row
+from tidegate.monitor.learn import Table, table
 from tidegate.monitor.performance import log_losses, measure
+from tidegate.monitor.ratio import Ratio, density_ratio
+from tidegate.monitor.selective import selective_labels
 
 ORDER = ("skew", "selective_labels", "domain_shift", "concept_drift", "data_drift")
 LEAST_DAYS, LEAST_REFERENCE_DAYS, LEAST_ROWS, LEAST_LABELS = 7, 21, 200, 100
 BENIGN = 0.01
 """Nats: data drift that is predicted to cost less than this asks for no retraining."""
+LEAST_SHARE_LEFT = 0.05
+"""Of the reference's rows, once they are weighted to look like the current ones."""
 MOST_EVIDENCE = 10
 ACTIONS = {
     "none": "nothing",
@@ -43,7 +50,8 @@ class Diagnosis:
 
     not_assessable: (kind, why). loss: mean log loss in nats: of the reference, as predicted for the current rows
     from their scores alone, as observed, with its interval over days. benign: the finding is data drift whose
-    predicted loss is within `BENIGN` of the reference's.
+    predicted loss is within `BENIGN` of the reference's. region: labelled rows of the window that lie outside the
+    reference's domain; 0 unless a domain shift was found.
     """
 
     finding: str
@@ -53,6 +61,7 @@ class Diagnosis:
     loss: dict[str, Any]
     action: str
     benign: bool = False
+    region: int = 0
 
     @property
     def asks(self) -> str:
@@ -69,13 +78,21 @@ class Diagnosis:
             "loss": self.loss,
             "action": self.action,
             "benign": self.benign,
+            "region": self.region,
         }
 
 
-def diagnose(reference: Window, current: Window, alpha: float = 0.001) -> Diagnosis:
+def diagnose(
+    reference: Window,
+    current: Window,
+    alpha: float = 0.001,
+    rescore: Callable[[Window], Floats] | None = None,
+) -> Diagnosis:
     """Compare a current window with a reference that the model was not fitted on.
 
     `alpha` is the share of false alarms a kind: 0.001 where one looks again and again, 0.005 for a single report.
+    `rescore` scores a window again, from its features: where skew is found, rows that it touched are judged by that,
+    or, without it, concept drift by the other rows only.
     Raises UserError when the current window lacks a feature of the reference.
     """
     _check(reference, current)
@@ -83,17 +100,81 @@ def diagnose(reference: Window, current: Window, alpha: float = 0.001) -> Diagno
     evidence: list[Evidence] = []
     if current.recomputed and len(current):
         evidence += skew(current)
+        if any(one.p < alpha for one in evidence):
+            current = mended(current, rescore)
     if "selective_labels" not in missing:
         evidence += selective_labels(current)
+    loss, region = _loss(reference, current), 0
     if "domain_shift" not in missing:
-        evidence += domain_shift(reference, current)
-    if "concept_drift" not in missing:
-        evidence += concept_drift(reference, current)
-    if "data_drift" not in missing:
-        evidence += data_drift(reference, current)
+        rows = table(reference, current)
+        ratio = density_ratio(rows, reference.day, current.day)
+        outside = domain_shift(reference, current, ratio)
+        evidence += [one.evidence for one in outside]
+        inside = ~np.any([one.rows for one in outside if one.evidence.p < alpha] or [np.zeros(len(current), bool)], 0)
+        region = int((~np.isnan(current.label[~inside])).sum())
+        found, why, loss = _inside(reference, current, inside, rows, ratio, loss, "concept_drift" in missing)
+        evidence += found
+        missing |= why
     fired = {one.kind for one in evidence if one.p < alpha}
     findings = tuple(kind for kind in ORDER if kind in fired)
-    return _named(findings, missing, evidence, alpha, _loss(reference, current))
+    return replace(_named(findings, missing, evidence, alpha, loss), region=region)
+
+
+def mended(current: Window, rescore: Callable[[Window], Floats] | None) -> Window:
+    """The window with its recomputed features, and scores that belong to them: nan where there is none."""
+    right = replace(current, features={**current.features, **current.recomputed}, recomputed={})
+    if rescore is not None:
+        return replace(right, score=rescore(right))
+    touched = np.zeros(len(current), bool)
+    for name, again in current.recomputed.items():
+        touched |= ~same(current.features[name], again)
+    return replace(right, score=np.where(touched, np.nan, current.score))
+
+
+def _inside(
+    reference: Window,
+    current: Window,
+    inside: NDArray[np.bool_],
+    rows: Table,
+    ratio: Ratio,
+    loss: dict[str, Any],
+    blind: bool,
+) -> tuple[list[Evidence], dict[str, str], dict[str, Any]]:
+    """Data drift and concept drift of the rows inside the reference's domain."""
+    within = current
+    if not inside.all():
+        within = current.take(inside)
+        if len(within) < LEAST_ROWS:
+            few = f"{len(within)} rows inside the reference's domain, fewer than {LEAST_ROWS}"
+            # nearly all rows are outside: which features moved is told of them
+            return data_drift(reference, current, ratio.told_apart(reference.day is None)), {"concept_drift": few}, loss
+        rows = table(reference, within)
+        ratio = density_ratio(rows, reference.day, within.day)
+    evidence = data_drift(reference, within, ratio.told_apart(reference.day is None))
+    if blind:
+        return evidence, {}, loss
+    found, why, loss = _concept(reference, within, rows, ratio, loss)
+    return evidence + found, why, loss
+
+
+def _concept(
+    reference: Window, current: Window, rows: Table, ratio: Ratio, loss: dict[str, Any]
+) -> tuple[list[Evidence], dict[str, str], dict[str, Any]]:
+    old, new = labelled(reference), labelled(current)
+    if len(new) < LEAST_LABELS:
+        reason = f"{len(new)} labelled rows inside the reference's domain, fewer than {LEAST_LABELS}"
+        return [], {"concept_drift": reason}, loss
+    if (len(old), len(new)) != (len(reference), len(current)):
+        # the weights must aim at the rows that have a label
+        rows = table(old, new)
+        ratio = density_ratio(rows, old.day, new.day)
+    both = compared(old, new, rows, ratio if old.day is None else None)
+    left = ratio.share_left
+    loss = loss | {"predicted_from_data_drift": _number(both.predicted), "ess": left}
+    if old.day is None and left < LEAST_SHARE_LEFT:
+        reason = f"the reference's rows count for {left:.1%} of themselves, under {LEAST_SHARE_LEFT:.0%}"
+        return [], {"concept_drift": reason}, loss
+    return concept_drift(both), {}, loss
 
 
 def window_of(rows: Sequence[Row], kinds: Mapping[str, str]) -> Window:
@@ -160,7 +241,9 @@ def _loss(reference: Window, current: Window) -> dict[str, Any]:
     return {
         "metric": "log_loss",
         "reference": _number(log_losses(old.score, old.label).mean() if len(old) else math.nan),
-        "predicted_from_data_drift": _number(expected_log_loss(scored, scale).mean() if len(scored) else math.nan),
+        "predicted_from_data_drift": _number(
+            expected_log_loss(scored, expected_label(scored, scale)).mean() if len(scored) else math.nan
+        ),
         "observed": _number(observed.value),
         "interval": [_number(observed.lower), _number(observed.upper)],
         "ess": None,

@@ -1,4 +1,4 @@
-"""What changed in the rows: data drift, rows from a region never seen, features computed in two ways.
+"""What changed in the rows: data drift, features computed in two ways.
 
 Every test asks for more than a margin, not for more than zero, so that more rows do not alarm on nothing, and takes
 the day as the unit (`clusters.shift`). The margins are those of docs/monitor.md.
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from tidegate.monitor.clusters import Floats, Ints, Shift, shift
 
 Column = NDArray[Any]
-SHARE_MARGIN = 0.05
+SHARE_MARGIN, DAYS_SHARE_MARGIN = 0.03, 0.05
 """Least change of a share: of rows below a reference quantile (so of the KS distance), of a category, of nulls."""
-DOMAIN_MARGIN = 0.02
+AUC_MARGIN = 0.03
 SKEW_MARGIN = 0.001
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LEAST_LEVEL = 0.01
@@ -80,31 +80,25 @@ def is_numeric(column: Column) -> bool:
     return column.dtype.kind in "fiub"
 
 
-def data_drift(reference: Window, current: Window) -> list[Evidence]:
-    """Per feature: shares below the reference's quantiles (KS), of each category, of nulls."""
+def data_drift(reference: Window, current: Window, told_apart: Shift) -> list[Evidence]:
+    """Per feature: shares below the reference's quantiles (KS), of each category, of nulls; over all `told_apart`.
+
+    `told_apart`: how much better than chance a classifier tells current rows from the reference's (AUC - 0.5).
+    """
     tests = []
     for name, before in reference.features.items():
         after = current.features[name]
         for statistic, old, new in _indicators(before, after):
             tests.append((statistic, name, shift(old, reference.day, new, current.day)))
-    return _evidence("data_drift", tests, SHARE_MARGIN)
-
-
-def domain_shift(reference: Window, current: Window) -> list[Evidence]:
-    """Per feature: share of rows with a category never seen, or far outside the reference's range.
-
-    Never seen is tested beyond what a reference of this size leaves unseen (Good and Turing: singletons / rows).
-    """
-    tests, margins = [], []
-    for name, before in reference.features.items():
-        after = current.features[name]
-        outside, expected = _far(before, after) if is_numeric(before) else _unseen(before, after)
-        tests.append(("far" if is_numeric(before) else "unseen", name, _own_shift(outside, current.day)))
-        margins.append(DOMAIN_MARGIN + expected)
-    return [
-        Evidence("domain_shift", statistic, name, test.effect, margin, min(1.0, test.beyond(margin) * len(tests)))
-        for (statistic, name, test), margin in zip(tests, margins, strict=True)
+    # Half the error budget goes to the classifier, half to the features together.
+    margin = SHARE_MARGIN if reference.day is None else DAYS_SHARE_MARGIN
+    p = 2 * told_apart.beyond(AUC_MARGIN)
+    apart = Evidence("data_drift", "auc_of_classifier", None, told_apart.effect, AUC_MARGIN, min(1.0, p))
+    found = [
+        Evidence("data_drift", what, name, one.effect, margin, min(1.0, 2 * one.beyond(margin) * len(tests)))
+        for what, name, one in tests
     ]
+    return [apart, *found] if math.isfinite(told_apart.effect) else found
 
 
 def skew(current: Window) -> list[Evidence]:
@@ -127,11 +121,9 @@ def same(served: Column, again: Column) -> NDArray[np.bool_]:
     return np.isclose(one, two, rtol=1e-5, atol=1e-8, equal_nan=True)
 
 
-def _evidence(kind: str, tests: list[tuple[str, str, Shift]], margin: float) -> list[Evidence]:
-    return [
-        Evidence(kind, statistic, name, test.effect, margin, min(1.0, test.beyond(margin) * len(tests)))
-        for statistic, name, test in tests
-    ]
+def single(column: Column) -> Floats:
+    """Numbers as single precision has them: what was served so must not differ from what was kept in double."""
+    return column.astype(np.float32).astype(np.float64)
 
 
 def _indicators(before: Column, after: Column) -> Iterator[tuple[str, Floats, Floats]]:
@@ -139,7 +131,7 @@ def _indicators(before: Column, after: Column) -> Iterator[tuple[str, Floats, Fl
     if not is_numeric(before):
         yield from _levels(before, after)
         return
-    old, new = before.astype(np.float64), after.astype(np.float64)
+    old, new = single(before), single(after)
     null_old, null_new = np.isnan(old), np.isnan(new)
     if null_old.any() or null_new.any():
         yield "null_share", null_old.astype(np.float64), null_new.astype(np.float64)
@@ -162,39 +154,8 @@ def _levels(before: Column, after: Column) -> Iterator[tuple[str, Floats, Floats
 def codes(before: Column, after: Column) -> tuple[list[str], Ints, Ints]:
     """Levels of both columns together (null is ``null``) and each row's code."""
     levels: dict[str, int] = {}
-    found = []
-    for column in (before, after):
-        seen, inverse = np.unique(
-            np.array(["null" if one is None else str(one) for one in column]), return_inverse=True
-        )
-        found.append(np.array([levels.setdefault(str(one), len(levels)) for one in seen], np.int64)[inverse])
+    found = [
+        np.array([levels.setdefault("null" if one is None else str(one), len(levels)) for one in column], np.int64)
+        for column in (before, after)
+    ]
     return list(levels), found[0], found[1]
-
-
-def _unseen(before: Column, after: Column) -> tuple[Floats, float]:
-    levels, old, new = codes(before, after)
-    counts = np.bincount(old, minlength=len(levels))
-    return (counts == 0)[new].astype(np.float64), float((counts == 1).sum()) / len(old)
-
-
-def _far(before: Column, after: Column) -> tuple[Floats, float]:
-    """Rows beyond the reference's range by more than half the distance of its quartiles, and their expected share."""
-    old, new = before.astype(np.float64), after.astype(np.float64)
-    if np.isnan(old).all():
-        return (~np.isnan(new)).astype(np.float64), 0.0
-    low, first, third, high = np.nanquantile(old, (0.001, 0.25, 0.75, 0.999))
-    room = 0.5 * (third - first)
-    return ((new < low - room) | (new > high + room)).astype(np.float64), 0.001
-
-
-def _own_shift(values: Floats, day: Ints | None) -> Shift:
-    """A share of the current window alone, with the variance of its own days (or rows)."""
-    share = float(values.mean())
-    least = max(share * (1 - share), 1 / len(values)) / len(values)
-    if day is None:
-        return Shift(share, math.sqrt(least), math.inf)
-    at = np.unique(day, return_inverse=True)[1]
-    off = np.bincount(at, weights=values - share) / (len(values) / (at.max() + 1))
-    count = len(off)
-    variance = float(off @ off) / count / max(count - 1, 1)
-    return Shift(share, math.sqrt(max(variance, least)), max(count - 1, 1))

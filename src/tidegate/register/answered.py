@@ -28,6 +28,17 @@ class Answer(msgspec.Struct, frozen=True, tag="p", tag_field="t", gc=False):
         return self.arm is not None and self.arm != self.version
 
 
+class _Answers(msgspec.Struct, frozen=True, tag="a", tag_field="t", gc=False):
+    """The rows of a request that had several."""
+
+    request_id: str
+    time: float
+    version: str
+    digest: str
+    arm: str | None
+    scores: list[float | None]
+
+
 class _Label(msgspec.Struct, tag="l", tag_field="t"):
     pass
 
@@ -36,7 +47,7 @@ class _Mark(msgspec.Struct, tag="m", tag_field="t"):
     pass
 
 
-_DECODER = msgspec.json.Decoder(Answer | _Label | _Mark)
+_DECODER = msgspec.json.Decoder(Answer | _Answers | _Label | _Mark)
 
 
 @dataclass
@@ -84,3 +95,10 @@ def _answers(folder: Path) -> Iterator[Answer]:
                 record = _DECODER.decode(line)
                 if isinstance(record, Answer):
                     yield record
+                elif isinstance(record, _Answers):
+                    yield from _each(record)
+
+
+def _each(told: _Answers) -> Iterator[Answer]:
+    for index, score in enumerate(told.scores):
+        yield Answer(f"{told.request_id}/{index}", told.time, told.version, told.digest, told.arm, score)

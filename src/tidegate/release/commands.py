@@ -78,7 +78,14 @@ class EndWatch:
     """A new release starts and ends the watch of this one."""
 
 
-Command = Pause | Resume | Approve | Abort | Rollback | ChallengerFailed | EndWatch
+@dataclass(frozen=True)
+class EventEnds:
+    """An announced event with release settings of its own begins, or is over. reason: a key of `REASONS`."""
+
+    reason: str
+
+
+Command = Pause | Resume | Approve | Abort | Rollback | ChallengerFailed | EndWatch | EventEnds
 
 
 def event_of_command(release: Release, order: Command) -> Event:
@@ -90,6 +97,8 @@ def event_of_command(release: Release, order: Command) -> Event:
             return Event("resume", release.reason, release.sentence, by)
         case EndWatch():
             return Event("end_watch", "watch_ended", REASONS["watch_ended"])
+        case EventEnds(reason=why):
+            return Event("event", why, REASONS[why])
         case ChallengerFailed(reason=why, version=version):
             return _failed(release, version, f"{REASONS['not_ready']}: {why}")
         case Approve(by=by, reason=why):

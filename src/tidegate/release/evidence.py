@@ -55,11 +55,16 @@ class Stats:
         return self.states.get(check, State())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON; floats are kept exactly."""
+        """Plain JSON; floats are kept exactly.
+
+        The k-th value of a slice has a level of its own, and a journal sorts names: so their order is told.
+        """
+        order = [name for name in self.states if name.startswith("loss[")]
         return {
             "states": {name: state.to_json() for name, state in self.states.items()},
             "blocks": {name: {str(b): list(sums) for b, sums in of.items()} for name, of in self.blocks.items()},
             "counts": asdict(self.counts),
+            **({"order": order} if order else {}),
         }
 
     @classmethod
@@ -69,7 +74,9 @@ class Stats:
             name: {int(b): (int(n), float(s), float(w)) for b, (n, s, w) in of.items()}
             for name, of in data["blocks"].items()
         }
-        states = {name: State.from_json(state) for name, state in data["states"].items()}
+        rank = {name: number for number, name in enumerate(data.get("order", ()))}
+        names = sorted(data["states"], key=lambda name: rank.get(name, -1))
+        states = {name: State.from_json(data["states"][name]) for name in names}
         return cls(states, blocks, Counts(**data["counts"]))
 
 

@@ -4,8 +4,8 @@ Two cursors: errors, latency and sample ratio are folded up to the watermark W; 
 judged by the label as it stood then. Rows are folded in the order (time, request id), so that neither batch size nor
 arrival order matters; a row that appears behind W is folded next and counted as late. Copies are paired with their
 request by request id, whatever came first; a request whose copy has not come by maturity counts as an error of the
-challenger in shadow. A business metric outside its bound counts as the bound. The cost of an advance follows the new
-rows, never the history.
+challenger in shadow. A business metric outside its bound counts as the bound. A request of many rows is one
+observation (`units.py`). The cost of an advance follows the new rows, never the history.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tidegate.release.sums import (
     fold_split,
     fold_split_matured,
 )
+from tidegate.release.units import by_request, heads
 
 MAIN = {SHADOW: CHAMPION, WATCH: CHALLENGER}
 """The arm that answers where the other one gets copies."""
@@ -89,11 +90,14 @@ class EvidenceFold:
         self._unmatured.put(rows)
 
     def _split(self, stats: Stats, rows: Placed) -> Stats:
+        rows = heads(rows)
         a, pi = split_columns(rows)
         return fold_split(stats, a, pi, service_checks(self._policy, rows.error, rows.latency_ms))
 
     def _pair(self, place: str, stats: Stats, rows: Placed) -> Stats:
         slots = self._book.pair(rows, MAIN[place])
+        if rows.part.any():
+            slots = slots[np.isin(slots, heads(rows).slot)]
         if not len(slots):
             return stats
         old, new = (self._service(self._book.answer(arm, slots)) for arm in (CHAMPION, CHALLENGER))
@@ -111,33 +115,38 @@ class EvidenceFold:
         self._book.leave(rows)
 
     def _split_loss(self, stats: Stats, rows: Placed) -> Stats:
-        a, pi = split_columns(rows)
-        block = self._policy.block
+        block, (rows, of) = self._policy.block, by_request(rows)
+        arm, share = split_columns(rows)
+        time, a, pi = of.first(rows.time), of.first(arm), of.first(share)
         value, labelled = self._book.standing("", rows.slot, rows.time)
-        loss = _loss(rows.loss, rows.score, value)
-        labelled |= ~np.isnan(rows.loss)
-        stats = _count(stats, cancelled=int((labelled & np.isnan(value) & np.isnan(rows.loss)).sum()))
-        stats = fold_split_matured(stats, rows.time, a, pi, loss, labelled, block)
+        loss, given = _loss(rows.loss, rows.score, value), ~np.isnan(rows.loss)
+        labelled |= given
+        never = of.any(labelled) & ~of.any(~np.isnan(value) | given)
+        stats = _count(stats, cancelled=int(never.sum()))
+        stats = fold_split_matured(stats, time, a, pi, of.mean(loss), of.any(labelled), block)
         for metric in self._policy.business:
             value, told = self._book.standing(metric.name, rows.slot, rows.time)
-            y = np.clip(value / metric.bound, 0.0, 1.0)
-            stats = fold_metric(stats, metric.name, rows.time, a, pi, y, told, block)
+            y = of.mean(np.clip(value / metric.bound, 0.0, 1.0))
+            stats = fold_metric(stats, metric.name, time, a, pi, y, of.any(told), block)
             stats = _count(stats, out_of_bound=int(((value < 0) | (value > metric.bound)).sum()))
         for number, name in enumerate(self._policy.slices):
             for check, at in by_value(stats, name, rows.groups[:, number]):
-                stats = fold_known(stats, check, rows.time[at], a[at], pi[at], loss[at], block)
+                own = of.take(at)
+                when, a, pi = own.first(rows.time[at]), own.first(arm[at]), own.first(share[at])
+                stats = fold_known(stats, check, when, a, pi, own.mean(loss[at]), block)
         return stats
 
     def _mirrored(self, place: str, stats: Stats, rows: Placed) -> Stats:
         """Pairs whose request has matured; requests without a copy; copies without a request."""
         paired, own = self._book.is_paired(rows.slot), rows.arm == MAIN[place]
-        stats = _count(stats, orphans=int((~paired & ~own).sum()))
+        stats = _count(stats, orphans=int((~paired & ~own & (rows.part == 0)).sum()))
         if (missing := ~paired & own).any():
             stats = self._missing(place, stats, take(rows, missing))
         return self._pair_loss(stats, take(rows, paired & own)) if (paired & own).any() else stats
 
     def _missing(self, place: str, stats: Stats, rows: Placed) -> Stats:
         self._book.standing("", rows.slot, rows.time)
+        rows = heads(rows)
         stats = _count(stats, missing=len(rows), matured=len(rows))
         if place == WATCH:
             return stats  # a copy of the old champion that is not answered says nothing about the new one
@@ -145,16 +154,18 @@ class EvidenceFold:
         return fold_pairs(stats, {name: 1 - x for name, x in served.items()}, len(rows))
 
     def _pair_loss(self, stats: Stats, rows: Placed) -> Stats:
-        block = self._policy.block
+        block, (rows, of) = self._policy.block, by_request(rows)
         value, labelled = self._book.standing("", rows.slot, rows.time)
         old, new = (self._book.answer(arm, rows.slot) for arm in (CHAMPION, CHALLENGER))
         difference = _loss(new["loss"], new["score"], value) - _loss(old["loss"], old["score"], value)
         given = ~np.isnan(new["loss"]) & ~np.isnan(old["loss"])
-        stats = _count(stats, cancelled=int((labelled & np.isnan(value) & ~given).sum()))
-        stats = fold_pairs_matured(stats, rows.time, difference, labelled | given, block)
+        never = of.any(labelled) & ~of.any(~np.isnan(value) | given)
+        stats = _count(stats, cancelled=int(never.sum()))
+        stats = fold_pairs_matured(stats, of.first(rows.time), of.mean(difference), of.any(labelled | given), block)
         for number, name in enumerate(self._policy.slices):
             for check, at in by_value(stats, name, rows.groups[:, number]):
-                stats = fold_pairs_known(stats, check, rows.time[at], difference[at], block)
+                own = of.take(at)
+                stats = fold_pairs_known(stats, check, own.first(rows.time[at]), own.mean(difference[at]), block)
         return stats
 
 

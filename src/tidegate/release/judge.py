@@ -166,7 +166,8 @@ def judge(
     promotions have spent, at least 0. proofs: metrics that were proved at another place. latched: the sample ratio
     was broken at an earlier look. Raises nothing; pure.
     """
-    ratios = {name: check_ratio(state) for name, state in stats.states.items() if name.startswith(RATIO) and state.n}
+    known = sorted(name for name in stats.states if name.startswith(RATIO) and stats.states[name].n)
+    ratios = {name: check_ratio(stats.states[name]) for name in known}
     checks = {metric.name: check_metric(policy, metric, stats, place) for metric in policy.metrics}
     checks |= check_slices(policy, stats, place)
     look = _Look(policy, place, max(0.0, carried), {**checks, **ratios})

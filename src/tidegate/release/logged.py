@@ -27,7 +27,8 @@ def rows_from_predictions(
     its own is a mirrored copy (propensity 1.0). Left out are rows of other releases and versions, those without a
     propensity in (0, 1], those of /rank and /explain, and those whose arm a cookie chose: the client was drawn once,
     so its first request is the observation. Where the split has more than two arms the propensity is that between
-    these two, pi_j / (pi_j + pi_0). slices: each gives a row's value in a guarded slice.
+    these two, pi_j / (pi_j + pi_0). Rows of one request keep their place in it: together they are one observation.
+    slices: each gives a row's value in a guarded slice.
     """
     arms, told = {champion: CHAMPION, challenger: CHALLENGER}, _Shares(champion, challenger)
     asked = [p for p in found if p.release == release and p.arm is not None and p.endpoint is None and not p.returning]
@@ -43,7 +44,16 @@ def rows_from_predictions(
         error=[p.error for p in kept],
         latency_ms=[p.latency_ms for p in kept],
         groups=[[value(p) for p in kept] for value in slices],
+        part=[part_of(p.request_id) for p in kept],
     )
+
+
+def part_of(row: str) -> int:
+    """The place of a row in its request, by its id ``ID/0``, ``ID/1`` ..."""
+    if row.endswith("/0"):
+        return 0
+    _, slash, number = row.rpartition("/")
+    return int(number) if slash and number.isdecimal() else 0
 
 
 @dataclass

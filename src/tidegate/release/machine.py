@@ -16,7 +16,8 @@ Rules
    last to prove is left when all that are in it are done; the last one when one may be promoted. Of several the one
    with the lowest estimated loss goes on to a stage for one, or is promoted; the others end superseded.
 8. After a promotion the old champion stays as a shadow for `watch`; a proved regression rolls back.
-9. A person's command that has no row in the table is refused and changes nothing.
+9. Where an announced event with settings of its own begins or is over, the open release ends without a verdict.
+10. A person's command that has no row in the table is refused and changes nothing.
 `step` and `command` are pure and total: any state and any event lead to a known state.
 """
 
@@ -73,6 +74,7 @@ TABLE: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (OPEN,                         "pause",     "same"),
     (OPEN,                         "resume",    "same"),
     (OPEN,                         "deadline",  "expired"),
+    (OPEN,                         "event",     "expired"),
     (GATHERING,                    "left",      NEXT),
     (("approval",),                "approved",  NEXT),
     (OPEN,                         "proved",    "watch"),
@@ -82,6 +84,7 @@ TABLE: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("watch", "promoted"),        "rollback",  "rolled_back"),
     (("watch",),                   "over",      "promoted"),
     (("watch",),                   "end_watch", "promoted"),
+    (("watch",),                   "event",     "promoted"),
 )  # fmt: skip
 TRANSITIONS = {(state, event): to for states, event, to in TABLE for state in states}
 
@@ -107,7 +110,7 @@ def step(release: Release, evidence: Evidence, now: float) -> tuple[Release, tup
     seen = look(release, evidence, now)
     event = event_of(release, evidence, seen, now)
     if event is None:
-        return release, (), explain(release, seen.whole)
+        return _counted(release, evidence), (), explain(release, seen.whole)
     before: tuple[Action, ...] = ()
     if event.name in ("left", "proved"):
         release = keep_proofs(release, evidence, seen.each)
@@ -181,7 +184,9 @@ def _for_one(release: Release) -> bool:
     return not following or following[0] in ("canary", "interleave")
 
 
-def take_event(release: Release, event: Event, evidence: Evidence, now: float) -> tuple[Release, tuple[Action, ...]]:
+def take_event(
+    release: Release, event: Event, evidence: Evidence | None, now: float
+) -> tuple[Release, tuple[Action, ...]]:
     """Look the event up in the table and go there; without a row nothing changes."""
     to = TRANSITIONS.get((release.state, event.name))
     if to is None:
@@ -209,8 +214,11 @@ def _stay(release: Release, event: Event) -> tuple[Release, tuple[Action, ...]]:
     return replace(release, **_FLAGS[event.name]), ((Latch(event.reason),) if event.name == "ratio" else ())
 
 
-def enter_next(release: Release, evidence: Evidence, now: float) -> tuple[Release, tuple[Action, ...]]:
-    """The next weight of this stage, else the next stage; the requests counted so far do not count for it."""
+def enter_next(release: Release, evidence: Evidence | None, now: float) -> tuple[Release, tuple[Action, ...]]:
+    """The next weight of this stage, else the next stage; the requests counted so far do not count for it.
+
+    evidence: None when a person approves, who brings none; the looks until then have counted.
+    """
     if at_last_weight(release):
         stage = release.stage + 1
         # during an approval traffic stays as it is, so the step stays at the last weight
@@ -219,8 +227,18 @@ def enter_next(release: Release, evidence: Evidence, now: float) -> tuple[Releas
     else:
         moved = replace(release, step=release.step + 1)
     moved = replace(moved, state=moved.spec.stages[moved.stage].kind, entered=now)
-    moved = replace(moved, entered_requests=requests_seen(moved, evidence))
-    return moved, (EnterStage(moved.state, moved.stage, moved.weight),)
+    if evidence is not None:
+        moved = replace(moved, entered_requests=requests_seen(moved, evidence))
+    return _counted(moved, evidence), (EnterStage(moved.state, moved.stage, moved.weight),)
+
+
+def _counted(release: Release, evidence: Evidence | None) -> Release:
+    """While an approval is waited for: what is seen until then does not count for the stage behind it."""
+    behind = release.spec.stages[release.stage + 1 :]
+    if evidence is None or release.state != "approval" or not behind or behind[0].approval:
+        return release
+    following = replace(release, stage=release.stage + 1, step=0)
+    return replace(release, entered_requests=requests_seen(following, evidence))
 
 
 def _ending(release: Release, event: Event, to: str) -> tuple[Action, ...]:
@@ -234,11 +252,9 @@ def _ending(release: Release, event: Event, to: str) -> tuple[Action, ...]:
     return (End(to, event.reason),)
 
 
-def command(
-    release: Release, order: Command, now: float, evidence: Evidence | None = None
-) -> tuple[Release, tuple[Action, ...]]:
-    """Carry out a person's command, or refuse it; an approval that leads to a new weight counts from `evidence`."""
-    return take_event(release, event_of_command(release, order), evidence or Evidence(), now)
+def command(release: Release, order: Command, now: float) -> tuple[Release, tuple[Action, ...]]:
+    """Carry out a person's command, or refuse it."""
+    return take_event(release, event_of_command(release, order), None, now)
 
 
 def step_from_json(

@@ -35,7 +35,7 @@ class Rows:
     time: seconds since the epoch. arm: 0 the champion, 1 the challenger. propensity: probability with which the
     request was sent to the arm it got; 1.0 for mirrored rows. score: nan when the request failed. loss: where it is
     known already, else nan and made from score and label at maturity. latency_ms: nan when unknown. groups: its value
-    in each guarded slice, [rows, slices].
+    in each guarded slice, [rows, slices]. part: its place in a request of many rows, 0 for the first.
     """
 
     time: Floats
@@ -48,6 +48,7 @@ class Rows:
     error: Bools
     latency_ms: Floats
     groups: Ids
+    part: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.time)
@@ -167,8 +168,9 @@ def rows_of(
     error: Sequence[bool] | None = None,
     latency_ms: Sequence[float] | None = None,
     groups: Sequence[Sequence[str]] = (),
+    part: Sequence[int] | None = None,
 ) -> Rows:
-    """Rows from plain sequences of one length; a column that is not given is nan or false throughout.
+    """Rows from plain sequences of one length; a column that is not given is nan, false or 0 throughout.
 
     groups: one sequence a guarded slice.
     """
@@ -196,4 +198,5 @@ def rows_of(
         bools(error),
         floats(latency_ms),
         values,
+        np.zeros(size, dtype=np.int32) if part is None else np.asarray(part, dtype=np.int32),
     )

@@ -29,10 +29,10 @@ class Release:
 
     state: one of `STATES`. stage: index into `spec.stages`. step: index into the stage's weights, in a canary by
     region those of the first region, then those of the second ... Times are event time in seconds. entered_requests:
-    requests counted at this stage and weight before it was entered. proofs: by check, the statistics with which it
-    was proved. latched: the sample ratio was broken once. carried: quality margin that earlier promotions have spent.
-    left: challengers that are out of it while others go on. reason, sentence: of the last decision; `by` the person,
-    where there was one.
+    requests counted at this stage and weight before it was entered, during an approval at those behind it. proofs: by
+    check, the statistics with which it was proved. latched: the sample ratio was broken once. carried: quality margin
+    that earlier promotions have spent. left: challengers that are out of it while others go on. reason, sentence: of
+    the last decision; `by` the person, where there was one.
     """
 
     name: str

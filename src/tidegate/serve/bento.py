@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import bentoml
@@ -19,6 +20,8 @@ class OuterService(Service[Any]):  # type: ignore[misc]
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """BentoML's app inside ours."""
+        # as uvicorn's own access_log=False does; else it makes the text of a line that nobody writes
+        logging.getLogger("uvicorn.access").propagate = False
         return wrap(Settings.from_environment(), self.bare(is_main))
 
     def bare(self, is_main: bool = True) -> Any:

@@ -1,4 +1,4 @@
-"""From a request's bytes to the model's input, by a decoder compiled from the feature schema.
+"""From a request's bytes to rows, by a decoder compiled from the feature schema.
 
 No data frame, no pydantic, no generic JSON: msgspec checks names, types and ranges while it parses.
 """
@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
-from numpy.typing import NDArray
 
 from tidegate.errors import UserError
 from tidegate.serve.by_key import Fields
+from tidegate.serve.rows import RowMaker, Rows
 from tidegate.train.model_file import FeatureSchema
 
 MOST_ROWS = 1000
@@ -26,7 +26,6 @@ MOST_ROWS = 1000
 _FLOAT32 = float(np.finfo(np.float32).max)
 _TIMES = "seconds since the epoch (0 to 10^11) or an ISO 8601 time with its zone"
 _EPOCH, _LAST = datetime(1970, 1, 1, tzinfo=UTC), 1e11
-Value = float | str | None
 Number = Annotated[float, Meta(ge=-_FLOAT32, le=_FLOAT32)]
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """What the online store's keys hold of a whole number."""
@@ -37,9 +36,9 @@ Moment = Annotated[datetime, Meta(tz=True, extra_json_schema={"pattern": r"^(19[
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One decoded request: raw values in the schema's order, and the time it says it is from (seconds)."""
+    """One decoded request: its rows and the time it says it is from (seconds)."""
 
-    rows: list[list[Value]]
+    rows: Rows
     at: float | None
     keys: list[dict[str, Any]] | None = None
     """What was asked by key, one an entry; then `rows` is empty."""
@@ -50,7 +49,7 @@ class Decoder:
 
     def __init__(self, schema: FeatureSchema, most_rows: int = MOST_ROWS, fields: Fields | None = None) -> None:
         self._names, self._asked = schema.names, (*fields.keys, *fields.inputs) if fields else ()
-        self._categories = [(column, codes) for column, codes in enumerate(schema.codes()) if codes is not None]
+        self.rows = RowMaker(schema)
         self.type = _request_type(schema, most_rows, fields)
         self.one_of = ("rows", "keys") if fields else ()
         """Fields of which a request has exactly one."""
@@ -67,16 +66,9 @@ class Decoder:
             raise UserError("body", got, "rows (features) or keys (entities), one of the two")
         if found.rows is UNSET:
             entries = (msgspec.structs.astuple(entry) for entry in found.keys)
-            return Request([], seconds(found.at), [dict(zip(self._asked, entry, strict=True)) for entry in entries])
-        return Request([list(msgspec.structs.astuple(row)) for row in found.rows], seconds(found.at))
-
-    def encode(self, rows: Sequence[Sequence[Value]]) -> NDArray[np.float32]:
-        """Raw values [N][F] -> float32 [N, F]: null is NaN, a category its code, unknown or null is 0."""
-        encoded: list[list[Any]] = [list(row) for row in rows]
-        for column, codes in self._categories:
-            for row in encoded:
-                row[column] = codes.get(row[column], 0)
-        return np.array(encoded, dtype=np.float32)
+            keys = [dict(zip(self._asked, entry, strict=True)) for entry in entries]
+            return Request(self.rows.of_values([]), seconds(found.at), keys)
+        return Request(self.rows.of_lists(map(msgspec.structs.astuple, found.rows)), seconds(found.at))
 
 
 def seconds(at: float | datetime | None) -> float | None:

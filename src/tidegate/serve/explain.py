@@ -83,7 +83,7 @@ class Explainer:
         schema = self._model.schema
         found = _terms(kept.text, schema, scored)
         prove(found, scored.scores)
-        told = zip(scored.rows, found.values.tolist(), scored.scores, scored.fallbacks, strict=True)
+        told = zip(scored.rows.lists(), found.values.tolist(), scored.scores, scored.fallbacks, strict=True)
         return [
             ExplainedRow(score, found.base, _contributions(schema.names, row, found.names, added, kept), level or UNSET)
             for row, added, score, level in told

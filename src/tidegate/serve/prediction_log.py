@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.observations import Prediction, SegmentWriter
+from tidegate.observations import Answered, Prediction, SegmentWriter
 from tidegate.serve.by_key import Found
-from tidegate.serve.decoder import Value
+from tidegate.serve.rows import Rows
 
 
 @dataclass(slots=True)
@@ -48,25 +48,33 @@ class PredictionLog:
         return self._writer.dropped
 
     def record(
-        self, heard: Heard, at: float, rows: Sequence[list[Value]], scores: Sequence[float] | None, latency_ms: float,
+        self, heard: Heard, at: float, rows: Rows, scores: list[float] | None, latency_ms: float,
         found: Found | None = None, endpoint: str | None = None,
     ) -> None:  # fmt: skip
-        """Log each row of an answer; `scores` None: the model failed; `found`: what was looked up by key.
+        """Log the rows of an answer; `scores` None: the model failed; `found`: what was looked up by key.
 
         `endpoint`: as of `tidegate.observations.Prediction`.
         """
-        wall, failed = time.time(), scores is None
-        nothing: list[None] = [None] * len(rows)
-        kept = found if self._retain else None
-        keys, known, levels = (kept.keys, kept.known, kept.fallbacks) if kept else (nothing, None, nothing)
-        for index, (features, score, key, level) in enumerate(zip(rows, scores or nothing, keys, levels, strict=True)):
-            self._writer.append(
-                Prediction(
-                    f"{heard.request_id}/{index}", at, wall, self._version, self._digest, heard.arm, heard.propensity,
-                    heard.release, score, failed, latency_ms, features if self._retain else [], key, known, level,
-                    endpoint, weights=heard.weights, region=heard.region, returning=heard.returning,
-                )
+        wall, failed, kept = time.time(), scores is None, found if self._retain else None
+        told: list[float | None] = [None] * len(rows) if scores is None else scores  # type: ignore[assignment]
+        keys, known, levels = (kept.keys, kept.known, kept.fallbacks) if kept else (None, None, None)
+        if len(told) == 1:
+            own = rows.lists()[0] if self._retain else []
+            key, level = (keys[0], levels[0]) if keys and levels else (None, None)
+            one = Prediction(
+                f"{heard.request_id}/0", at, wall, self._version, self._digest, heard.arm, heard.propensity,
+                heard.release, told[0], failed, latency_ms, own, key, known, level, endpoint,
+                weights=heard.weights, region=heard.region, returning=heard.returning,
             )  # fmt: skip
+            return self._writer.append(one)
+        numbers, texts = (rows.numbers, rows.texts) if self._retain else (b"", {})
+        self._writer.append(
+            Answered(
+                heard.request_id, at, wall, self._version, self._digest, heard.arm, heard.propensity, heard.release,
+                told, failed, latency_ms, numbers, texts, keys, known, levels, endpoint, heard.weights,
+                heard.region, heard.returning,
+            )
+        )  # fmt: skip
 
     def promise(self, now: float) -> None:
         """Put a mark behind what was accepted so far."""

@@ -10,8 +10,8 @@ import contextlib
 import re
 import time
 import traceback
-from collections.abc import Iterator, MutableMapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -68,6 +68,7 @@ class RequestPath:
         self._operations: list[Operation] = []
         self._exact: dict[str, _Entry] = {}
         self._templates: list[tuple[re.Pattern[str], _Entry]] = []
+        self._met = lru_cache(256)(self._meet)
         for operation, route in (*self._own(), *InferenceProtocol(self.scorer).routes()):
             self.add(operation, route)
 
@@ -78,6 +79,7 @@ class RequestPath:
         if PARAMETER.search(operation.path):
             pattern = re.compile(PARAMETER.sub(r"(?P<\1>[^/]+)", operation.path))
             self._templates.append((pattern, entry))
+            self._met.cache_clear()
         else:
             self._exact[operation.path] = entry
 
@@ -137,26 +139,31 @@ class RequestPath:
         """The first template that the path fits; a parameter's own slash comes as %2F."""
         raw = scope.get("raw_path")
         path = raw.decode("latin-1").partition("?")[0] if raw else scope["path"]
+        entry, parameters = self._met(path)
+        scope["path_params"] = dict(parameters)
+        return entry
+
+    def _meet(self, path: str) -> tuple[_Entry | None, dict[str, str]]:
         for pattern, entry in self._templates:
             if found := pattern.fullmatch(path):
-                scope["path_params"] = {name: unquote(value) for name, value in found.groupdict().items()}
-                return entry
-        return None
+                return entry, {name: unquote(value) for name, value in found.groupdict().items()}
+        return None, {}
 
     async def _predict(self, scope: Scope, receive: Receive, heard: Heard) -> Answer:
         scored = await self.scorer.answer(await read_body(scope, receive), heard)
-        return Answer(200, self._told(map(repr, scored.scores), scored))
+        return Answer(200, self._told(msgspec.json.encode(scored.scores)[1:-1].split(b","), scored))
 
     async def _rank(self, scope: Scope, receive: Receive, heard: Heard) -> Answer:
         scored = await self.scorer.answer(await read_body(scope, receive), heard, "rank")
-        told = (f'{score!r},"rank":{rank}' for score, rank in zip(scored.scores, ranks(scored.scores), strict=True))
+        ranked = zip(scored.scores, ranks(scored.scores), strict=True)
+        told = (f'{score!r},"rank":{rank}'.encode() for score, rank in ranked)
         return Answer(200, self._told(told, scored))
 
-    def _told(self, rows: Iterator[str], scored: Scored) -> bytes:
+    def _told(self, rows: Iterable[bytes], scored: Scored) -> bytes:
         """The answer; of each row what stands behind ``{"score":``."""
         if scored.found is not None:
             rows = (row + _level(level) for row, level in zip(rows, scored.found.fallbacks, strict=True))
-        return self._open + '},{"score":'.join(rows).encode() + b"}]}"
+        return self._open + b'},{"score":'.join(rows) + b"}]}"
 
     def _counts(self) -> tuple[int, int, int]:
         log, lookup = self.scorer.log, self.scorer.lookup
@@ -213,5 +220,5 @@ def ranks(scores: Sequence[float]) -> list[int]:
     return found
 
 
-def _level(fallback: str | None) -> str:
-    return "" if fallback is None else f',"fallback":{msgspec.json.encode(fallback).decode()}'
+def _level(fallback: str | None) -> bytes:
+    return b"" if fallback is None else b',"fallback":' + msgspec.json.encode(fallback)

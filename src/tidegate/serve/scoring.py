@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from tidegate.errors import UserError
 from tidegate.serve.by_key import Found, KeyLookup
-from tidegate.serve.decoder import Decoder, Value
+from tidegate.serve.decoder import Decoder
 from tidegate.serve.loaded import LoadedModel
 from tidegate.serve.prediction_log import Heard, PredictionLog
+from tidegate.serve.rows import Rows, matrix
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """N answered rows in the order asked: as served in the schema's order, as the model saw them, their scores."""
+    """N answered rows in the order asked: as served, as the model saw them, their scores."""
 
-    rows: list[list[Value]]
+    rows: Rows
     encoded: NDArray[np.float32]
     scores: list[float]
     found: Found | None
@@ -57,7 +58,7 @@ class Scored:
 class _Waiting:
     """A request's rows until they are scored, and what its row in the log needs."""
 
-    rows: list[list[Value]]
+    rows: Rows
     at: float
     heard: Heard
     started: float
@@ -90,10 +91,11 @@ class Scorer:
         request = self.decoder.decode(body)
         at = self.time(request.at)
         found = self.lookup.look_up(request.keys, at) if self.lookup and request.keys else None
-        return await self.score(found.rows if found else request.rows, at, heard, started, endpoint, found)
+        rows = self.decoder.rows.of_lists(found.rows) if found else request.rows
+        return await self.score(rows, at, heard, started, endpoint, found)
 
     def score(
-        self, rows: list[list[Value]], at: float, heard: Heard, started: float, endpoint: str | None = None,
+        self, rows: Rows, at: float, heard: Heard, started: float, endpoint: str | None = None,
         found: Found | None = None,
     ) -> asyncio.Future[Scored]:  # fmt: skip
         """Score and log rows in this turn of the event loop; `started`: when work on them began (``perf_counter``)."""
@@ -117,12 +119,12 @@ class Scorer:
             try:
                 self._score([one])
             except Exception as error:  # noqa: BLE001 - whatever it is, the request must get its answer
-                self.log.record(one.heard, one.at, one.rows, None, _milliseconds(one), one.found, one.endpoint)
                 one.scored.set_exception(error)
+                self.log.record(one.heard, one.at, one.rows, None, _milliseconds(one), one.found, one.endpoint)
 
     def _score(self, waiting: Sequence[_Waiting]) -> None:
         """Run the model once for all of them, then log and tell each; PlatformError when it fails."""
-        encoded = self.decoder.encode([row for one in waiting for row in one.rows])
+        encoded = matrix([one.rows for one in waiting])
         scores, start = self.model.score(encoded), 0
         for one in waiting:
             own = slice(start, start := start + len(one.rows))

@@ -90,6 +90,8 @@ def wrap(settings: Settings, inner: App) -> RequestPath:
         app.add(LookupRoute.operation, LookupRoute(app.scorer, settings.lookup))
     gc.collect()
     gc.freeze()
+    # rows wait for the log by the thousand: collecting after each 700 of them goes over the same ones again and again
+    gc.set_threshold(10_000, 10, 10)
     return app
 
 

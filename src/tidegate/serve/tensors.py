@@ -7,7 +7,9 @@ schema's order as the model itself takes them, a category as its code.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -17,7 +19,8 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from tidegate.errors import UserError
-from tidegate.serve.decoder import MOST_ROWS, Number, Value, refusal
+from tidegate.serve.decoder import MOST_ROWS, Number, refusal
+from tidegate.serve.rows import RowMaker, Rows, Value
 from tidegate.train.model_file import Feature, FeatureSchema
 
 WHOLE, SCORE = "features", "score"
@@ -67,7 +70,20 @@ class Request(msgspec.Struct):
         return bool(self.parameters) and self.parameters.get("binary_data_output") is True  # type: ignore[union-attr]
 
 
-_REQUEST = msgspec.json.Decoder(Request)
+class _Numbers(Input):
+    """A tensor of numbers, flat."""
+
+    data: list[Number | None] | UnsetType = UNSET  # type: ignore[assignment]
+
+
+class _OfNumbers(Request):
+    """A request of such tensors alone."""
+
+    inputs: Annotated[list[_Numbers], Meta(min_length=1)]  # type: ignore[assignment]
+
+
+_NESTING = re.compile(rb"\[\s*\[")
+_REQUEST, _OF_NUMBERS = msgspec.json.Decoder(Request), msgspec.json.Decoder(_OfNumbers)
 _FLAT, _NESTED = (msgspec.json.Decoder(kind) for kind in (list[Number | None], list[list[Number | None]]))
 _TEXT, _TEXTS = (msgspec.json.Decoder(kind) for kind in (list[str | None], list[list[str | None]]))
 
@@ -77,25 +93,34 @@ def decode(body: bytes, json_bytes: int | None = None) -> tuple[Request, memoryv
     if json_bytes is not None and json_bytes > len(body):
         raise UserError("inference-header-content-length", json_bytes, f"at most the body's {len(body)} bytes")
     cut = len(body) if json_bytes is None else json_bytes
-    try:
-        found = _REQUEST.decode(body[:cut])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise refusal(str(error)) from None
+    found = _decoded(body[:cut])
     for number, one in enumerate(found.outputs or ()):
         if one.name != SCORE:
             raise UserError(f"outputs[{number}].name", one.name[:80], SCORE)
     return found, memoryview(body)[cut:]
 
 
+def _decoded(text: bytes) -> Request:
+    """Flat numbers, what most clients send, are parsed at once; other data is passed over until its kind is known."""
+    if b'"BYTES"' not in text:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return _OF_NUMBERS.decode(text)
+    try:
+        return _REQUEST.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise refusal(str(error)) from None
+
+
 class TensorRows:
     """Makes model rows of tensors, for one feature schema."""
 
     def __init__(self, schema: FeatureSchema, most_rows: int = MOST_ROWS) -> None:
+        self._maker = RowMaker(schema)
         self._features = {one.name: (column, one) for column, one in enumerate(schema.features)}
         self._all, self._most = schema.features, most_rows
 
-    def rows(self, request: Request, binary: memoryview) -> list[list[Value]]:
-        """Raw values [N][F] in the schema's order; UserError names the tensor, what it got and what it takes."""
+    def rows(self, request: Request, binary: memoryview) -> Rows:
+        """The request's rows; UserError names the tensor, what it got and what it takes."""
         columns: list[Sequence[Value] | None] = [None] * len(self._all)
         count = self._count(request.inputs[0], "inputs[0]")
         for number, one in enumerate(request.inputs):
@@ -109,7 +134,7 @@ class TensorRows:
             if columns[column] is not None:
                 raise UserError(f"{where}.name", one.name[:80], "each feature once")
             columns[column] = _column(feature, one, where, values)
-        return [list(row) for row in zip(*(column or [None] * count for column in columns), strict=True)]
+        return self._maker.of_lists(zip(*(column or [None] * count for column in columns), strict=True))
 
     def _count(self, one: Input, where: str) -> int:
         """Rows of a tensor."""
@@ -126,19 +151,12 @@ class TensorRows:
             raise UserError(f"{where}.name", one.name[:80], f"{WHOLE} or one of {', '.join(self._features)}")
         return found
 
-    def _whole(self, request: Request, one: Input, values: list[Any]) -> list[list[Value]]:
-        """The one-tensor form: a category's code back to its text."""
+    def _whole(self, request: Request, one: Input, values: list[Any]) -> Rows:
+        """The one-tensor form: categories as their codes."""
         if len(request.inputs) > 1 or one.datatype == "BYTES":
             got = one.datatype if one.datatype == "BYTES" else f"{len(request.inputs)} tensors"
             raise UserError("inputs", got, f"{WHOLE} alone, of numbers")
-        width = len(self._all)
-        rows = [values[start : start + width] for start in range(0, len(values), width)]
-        for column, feature in enumerate(self._all):
-            if feature.categories is not None:
-                texts = (None, *feature.categories)
-                for number, row in enumerate(rows):
-                    row[column] = _category(texts, row[column], f"inputs[0].data[{number}].{feature.name}")
-        return rows
+        return self._maker.of_codes(values, "inputs[0].data")
 
 
 def score_tensor(scores: Sequence[float], binary: bool) -> tuple[dict[str, Any], bytes]:
@@ -158,15 +176,6 @@ def _column(feature: Feature, one: Input, where: str, values: list[Any]) -> list
     return values
 
 
-def _category(texts: Sequence[str | None], code: float | None, where: str) -> str | None:
-    """The text of a category's code; 0 and null are an unknown one."""
-    if code is None:
-        return None
-    if code != int(code) or not 0 <= code < len(texts):
-        raise UserError(where, code, f"a category's code, 0 to {len(texts) - 1}")
-    return texts[int(code)]
-
-
 def _values(one: Input, where: str, binary: memoryview) -> tuple[list[Any], memoryview]:
     """A tensor's values flat, NaN as null, and what is left of the binary data."""
     size, whole = (one.parameters or {}).get("binary_data_size"), math.prod(one.shape)
@@ -184,20 +193,25 @@ def _values(one: Input, where: str, binary: memoryview) -> tuple[list[Any], memo
 def _from_json(one: Input, where: str, whole: int) -> list[Any]:
     if one.data is UNSET:
         raise UserError(f"{where}.data", None, "a value; it is required")
-    text = bytes(one.data)
-    nested = text[1:].lstrip().startswith(b"[")
+    found = one.data if isinstance(one.data, list) else _parsed(one, bytes(one.data), where)
+    if len(found) != whole:
+        raise UserError(f"{where}.data", f"{len(found)} values", f"{whole}, as its shape says")
+    return found
+
+
+def _parsed(one: Input, text: bytes, where: str) -> list[Any]:
+    """Values flat."""
+    nested = _NESTING.match(text) is not None
     decoder: Any = (_TEXTS if nested else _TEXT) if one.datatype == "BYTES" else (_NESTED if nested else _FLAT)
     try:
         found = decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise refusal(str(error), root=f"{where}.data") from None
-    if nested:
-        if any(len(row) != math.prod(one.shape[1:]) for row in found):
-            raise UserError(f"{where}.data", "rows of another length", f"{math.prod(one.shape[1:])} values each")
-        found = [value for row in found for value in row]
-    if len(found) != whole:
-        raise UserError(f"{where}.data", f"{len(found)} values", f"{whole}, as its shape says")
-    return found  # type: ignore[no-any-return]
+    if not nested:
+        return found  # type: ignore[no-any-return]
+    if any(len(row) != math.prod(one.shape[1:]) for row in found):
+        raise UserError(f"{where}.data", "rows of another length", f"{math.prod(one.shape[1:])} values each")
+    return [value for row in found for value in row]
 
 
 def _numbers(data: memoryview, datatype: str, where: str) -> list[float | None]:
@@ -207,7 +221,8 @@ def _numbers(data: memoryview, datatype: str, where: str) -> list[float | None]:
     found = np.frombuffer(data, kind).astype(np.float64)
     if not (np.abs(found[~np.isnan(found)]) <= np.finfo(np.float32).max).all():
         raise UserError(f"{where}: binary data", "a number that is not finite", "finite float32 numbers, or NaN")
-    return [None if math.isnan(value) else value for value in found.tolist()]
+    values: list[float | None] = found.tolist()
+    return [None if math.isnan(value) else value for value in values] if np.isnan(found).any() else values  # type: ignore[arg-type]
 
 
 def _texts(data: memoryview, where: str) -> Iterator[str]:

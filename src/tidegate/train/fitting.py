@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tidegate.errors import UserError
 from tidegate.evaluate.metrics import log_loss
+from tidegate.spec import format_span
 from tidegate.train import continued, search
 from tidegate.train.boosting import probability
 from tidegate.train.estimator import Estimator
@@ -172,6 +173,8 @@ def _search(job: Job, family: Family) -> Search:
 def _forbidden(job: Job, family: Family) -> str:
     """Why no minor can be tried; empty when one can."""
     training = job.settings.training
+    if job.settings.recent:
+        return f"only the rows of the newest {format_span(job.settings.recent)} count"
     if training.mode == "stateless":
         return "stateless was asked for"
     rule = minor_allowed(job.parent, job.schema.digest, family.architecture_digest, training.max_depth)

@@ -34,6 +34,8 @@ class RunSettings(Strict):
     seed: int = Field(7, ge=0)
     """Of every random choice in training; recorded with the model version."""
     parent: ParentFacts | None = None
+    recent: Span | None = None
+    """After concept drift and in an announced event: only this newest span is trained on, from scratch; none: all."""
 
     @property
     def lineage_parent(self) -> Parent | None:

@@ -17,7 +17,7 @@ from tidegate.train.fitting import Fit, Job, Rows, fit
 from tidegate.train.model_file import Feature, FeatureSchema, canonical_json, check, write_manifest
 from tidegate.train.search import Option
 from tidegate.train.settings import RunSettings, parse_settings, parse_until
-from tidegate.train.splits import Times, check_no_leak, split
+from tidegate.train.splits import Splits, Times, check_no_leak, split
 from tidegate.train.typical import typical_of
 from tidegate.workload import Workload, load_workload
 
@@ -62,12 +62,19 @@ def _job(features: Path, known: Workload, until: str, wanted: RunSettings, champ
     if (champion is None) != (parent is None):
         raise UserError("champion", champion and champion.name, "the folder of settings.parent, or none without one")
     schema = schema_of(known)
-    parts = split(parse_until(until), wanted.label_deadline.total_seconds(), wanted.gate_window.total_seconds())
+    parts = parts_of(parse_until(until), wanted)
     rows, ranges = read_rows(features, schema), None
     if not wanted.training.retain:
         ranges = forget.ranges_of(rows.encoded, schema, known.contract() if callable(known.contract) else None)
         rows = replace(rows, encoded=forget.clip(rows.encoded, schema, ranges))
     return Job(rows, parts, wanted, options_of(known, wanted), schema, parent, _text(champion, wanted), ranges)
+
+
+def parts_of(until: float, wanted: RunSettings) -> Splits:
+    """The parts of a run at time `until`; with `recent` the training parts begin that span before training ends."""
+    spans = (wanted.label_deadline.total_seconds(), wanted.gate_window.total_seconds())
+    parts = split(until, *spans)
+    return split(until, *spans, parts.train.until - wanted.recent.total_seconds()) if wanted.recent else parts
 
 
 def schema_of(known: Workload) -> FeatureSchema:

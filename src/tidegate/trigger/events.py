@@ -38,11 +38,15 @@ class Metric(_Event, frozen=True, tag="metric"):
 
 
 class Drift(_Event, frozen=True, tag="drift"):
-    """A diagnosis; `finding` is its primary finding."""
+    """A diagnosis; `finding` is its primary finding.
+
+    labels: of a domain shift, the labelled rows of the new region that matured since the look before.
+    """
 
     finding: Literal[
         "none", "data_drift", "concept_drift", "domain_shift", "skew", "selective_labels", "not_assessable"
     ]
+    labels: int = 0
 
 
 class RunFinished(_Event, frozen=True, tag="run_finished"):

@@ -8,7 +8,7 @@ run together or wait, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -23,8 +23,11 @@ CAUSES: tuple[Cause, ...] = ("manual", "code", "drift", "performance", "volume",
 """In order of priority: the first one decides how a run is trained."""
 URGENT: frozenset[str] = frozenset({"manual", "code"})
 DAY = 86400.0
-
-"""Every reason of a decision, by key."""
+GRAVITY = ("domain_shift", "data_drift", "concept_drift")
+"""Findings that a run can answer, the gravest last: it decides how a run for `drift` is trained."""
+Mode = Literal["", "auto", "stateful", "recent"]
+"""How a run is trained: as the Model file says; on from the champion; on the recent window only. Empty: no run."""
+_MODES: Mapping[str, Mode] = {"data_drift": "stateful", "concept_drift": "recent"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class TriggerState:
     last_tick: time of the newest tick. held: (cause, detail) pairs that wait for a run, volume excepted, which is a
     level. in_flight: a run started here has not finished. ended: when the last such run finished. used: rows of the
     last successful run; None before the first. matured: rows matured since. skew: the last assessable look found it.
-    release_open: causes wait. disarmed: causes that fired and may not fire again yet. day, runs: the UTC day of the
-    last start and the starts in it.
+    release_open: causes wait. region: labelled rows of a new region since a domain shift was found. disarmed: causes
+    that fired and may not fire again yet. day, runs: the UTC day of the last start and the starts in it.
     """
 
     last_tick: float | None = None
@@ -46,6 +49,7 @@ class TriggerState:
     matured: int = 0
     skew: bool = False
     release_open: bool = False
+    region: int = 0
     disarmed: tuple[str, ...] = ()
     day: int | None = None
     runs: int = 0
@@ -73,6 +77,7 @@ class Decision:
     """The key's sentence with its figures."""
     details: tuple[tuple[str, str], ...] = ()
     """(cause, what set it) in words."""
+    mode: Mode = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -82,6 +87,7 @@ class Decision:
             "key": self.key,
             "reason": self.reason,
             "details": dict(self.details),
+            **({"mode": self.mode} if self.mode else {}),
         }
 
 
@@ -101,7 +107,8 @@ def decide(spec: TriggersSpec, state: TriggerState, event: TriggerEvent) -> tupl
             key = event.finding
         return state, _decision("wait", causes, key, _figures(spec, state))
     taken = [pair for pair in causes if not state.skew or pair[0] in URGENT]
-    return _start(state, event.time, taken), _decision("retrain", taken, "started", {})
+    started = _decision("retrain", taken, "started", {})
+    return _start(state, event.time, taken), replace(started, mode=mode_of(taken))
 
 
 def volume_holds(spec: TriggersSpec, state: TriggerState) -> bool:
@@ -149,16 +156,20 @@ def _drift(spec: TriggersSpec, state: TriggerState, event: Drift) -> TriggerStat
         return state
     state = replace(state, skew=event.finding == "skew")
     if event.finding == "none":
-        return _arm(state, "drift")
-    if spec.drift is None or event.finding not in ("data_drift", "concept_drift"):
+        return replace(_arm(state, "drift"), region=0)
+    if spec.drift is None or event.finding not in GRAVITY:
         return state
-    return _fire(state, "drift", event.finding)
+    if event.finding == "domain_shift":
+        state = replace(state, region=state.region + event.labels)
+        if state.region < spec.drift.min_labels:
+            return state
+    return _graver(_fire(state, "drift", event.finding), event.finding)
 
 
 def _run_finished(spec: TriggersSpec, state: TriggerState, event: RunFinished) -> TriggerState:
     ended = event.time if state.in_flight else state.ended
     state = replace(state, in_flight=False, ended=ended, disarmed=())
-    return replace(state, used=event.rows, matured=0) if event.ok else state
+    return replace(state, used=event.rows, matured=0, region=0) if event.ok else state
 
 
 def _release(spec: TriggersSpec, state: TriggerState, event: Release) -> TriggerState:
@@ -167,7 +178,7 @@ def _release(spec: TriggersSpec, state: TriggerState, event: Release) -> Trigger
         return state
     # What was said about the champion that is gone is said again about the new one, if it holds for it.
     held = tuple(pair for pair in state.held if pair[0] not in ("performance", "drift"))
-    return replace(state, held=held, disarmed=())
+    return replace(state, held=held, disarmed=(), region=0)
 
 
 def _request(spec: TriggersSpec, state: TriggerState, event: Request) -> TriggerState:
@@ -196,6 +207,20 @@ def _fire(state: TriggerState, cause: Cause, detail: str) -> TriggerState:
     if cause in state.disarmed:
         return state
     return replace(_hold(state, cause, detail), disarmed=(*state.disarmed, cause))
+
+
+def _graver(state: TriggerState, finding: str) -> TriggerState:
+    """A held `drift` tells the gravest of the findings that were made while it waited."""
+    held = dict(state.held)
+    if "drift" not in held or GRAVITY.index(finding) <= GRAVITY.index(held["drift"]):
+        return state
+    return replace(state, held=tuple({**held, "drift": finding}.items()))
+
+
+def mode_of(taken: Sequence[tuple[str, str]]) -> Mode:
+    """How a run for these causes is trained: the first one decides."""
+    cause, detail = taken[0]
+    return _MODES.get(detail, "auto") if cause == "drift" else "auto"
 
 
 def _arm(state: TriggerState, cause: Cause) -> TriggerState:
@@ -239,7 +264,8 @@ def _start(state: TriggerState, now: float, taken: list[tuple[str, str]]) -> Tri
 
 def _figures(spec: TriggersSpec, state: TriggerState) -> dict[str, str]:
     until = iso(state.ended + spec.cooldown.total_seconds()) if state.ended is not None else ""
-    return {"until": until, "budget": str(spec.budget.runs_per_day)}
+    wanted = spec.drift.min_labels if spec.drift else 0
+    return {"until": until, "budget": str(spec.budget.runs_per_day), "region": f"{state.region} of {wanted}"}
 
 
 def _decision(

@@ -74,9 +74,10 @@ def test_a_logged_score_that_the_model_does_not_give_is_counted_and_the_status_i
     state = Path(shutil.copytree(served[0], tmp_path / "state"))
     (segment,) = (state / "observations" / "predictions").glob("*.jsonl")
     lines = segment.read_text().splitlines(keepends=True)
-    place = next(i for i, line in enumerate(lines) if '"score"' in line)
-    row = json.loads(lines[place])
-    lines[place] = json.dumps({**row, "score": row["score"] + 2e-6}) + "\n"
+    place = next(i for i, line in enumerate(lines) if '"scores"' in line)
+    answer = json.loads(lines[place])
+    answer["scores"][0] += 2e-6
+    lines[place] = json.dumps(answer) + "\n"
     segment.write_text("".join(lines))
     status, told = tidegate(monkeypatch, capsys, "serve", "parity", MODEL, "--state", state)
     assert (status, told["ok"], told["differing"], told["equal"]) == (1, False, 1, ROWS - 1)

@@ -49,12 +49,12 @@ class Client:
         self.cookies: dict[str, str] = {}
         self.seen: list[tuple[int, str, str]] = []
 
-    def ask(self, at: float | None = None, path: str = "/predict", **more: str) -> tuple[int, str, str]:
-        """(status, version, request id) of one request."""
+    def ask(self, at: float | None = None, path: str = "/predict", rows: int = 1, **more: str) -> tuple[int, str, str]:
+        """(status, version, request id) of one request about `rows` equal rows."""
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         headers = {**self.headers, **{k.replace("_", "-"): v for k, v in more.items()}}
         row = {"distance": self.distance, "carrier": "UA", "dep hour": 7}
-        body = json.dumps({"rows": [row], "at": next(self.clock) if at is None else at})
+        body = json.dumps({"rows": [row] * rows, "at": next(self.clock) if at is None else at})
         self.connection.request("POST", path, body, {**headers, **({"cookie": cookie} if cookie else {})})
         answer = self.connection.getresponse()
         answer.read()
@@ -73,8 +73,11 @@ class Log:
         self.target, self.reader = target, SegmentReader(state / "observations" / "predictions")
         self.gathered, self.rows, self.now = ReleaseEvidence(release.to_json()), [], 0.0
 
-    def look(self, served: int) -> tuple[Evidence, float]:
-        """The evidence once `served` answers to users are logged; every outcome is 1, all of them mature."""
+    def look(self, served: int, copies: int = 0) -> tuple[Evidence, float]:
+        """The evidence once `served` answers to users and `copies` are logged; every outcome is 1, all of them mature.
+
+        A copy that came only after its request has matured would count as missing.
+        """
 
         def complete() -> bool:
             self.target.mark(1e6)
@@ -82,9 +85,10 @@ class Log:
             self.rows += new
             labels = [Label(row.request_id, row.time, row.time, 1.0, "observed") for row in new]
             self.gathered.add([row for row in new if row.release], labels)
-            return sum(row.version == row.arm for row in self.rows) >= served
+            answers = sum(row.version == row.arm for row in self.rows)
+            return answers >= served and len(self.rows) - answers >= copies
 
-        assert wait_until(complete, 20, every=0.05)
+        assert wait_until(complete, 30, every=0.05)
         self.now = max(row.time for row in self.rows) + 2 * HOUR
         return Evidence.from_json(self.gathered.at(self.now)), self.now
 
@@ -213,9 +217,7 @@ def test_a_client_that_forges_changes_no_row_of_evidence(
     for client in [honest, *forgers] * 20:
         assert client.ask()[0] == 200
     sent = 1 + 20 * (1 + len(forgers))
-    evidence, _ = log.look(sent)
-    assert wait_until(lambda: log.look(sent) and len(log.rows) == 2 * sent, 20, every=0.05)
-    evidence, _ = log.look(sent)
+    evidence, _ = log.look(sent, copies=sent)
     found = {
         (row.version, row.arm, row.propensity, row.release, row.weights, row.region, row.returning) for row in log.rows
     }
@@ -241,3 +243,26 @@ def test_a_client_that_forges_changes_no_row_of_evidence(
     assert all(row.version == row.arm for row in rows)
     given = sum(row.version == "v2" for row in rows)
     assert abs(given - len(rows) / 2) <= 4.5 * math.sqrt(len(rows) / 4)
+
+
+def test_a_request_of_many_rows_is_one_observation(target: LocalTarget, state: Path, digests: dict[str, str]) -> None:
+    release = opened(digests, {"shadow": {"requests": 5}}, {"canary": {"weights": ["50%"]}}, names=("v1", "v2"))
+    log, client, asked = Log(target, state, release), Client(target.port), [1, 30, 12]
+    target.apply(wanted(release))
+    for rows in asked:
+        assert client.ask(rows=rows)[0] == 200
+    evidence, _ = log.look(sum(asked), copies=sum(asked))
+    shadow = evidence.at("shadow")
+    assert (shadow.counts.requests, shadow.counts.matured, shadow.counts.missing) == (3, 3, 0)
+    assert {name: shadow.state(name).n for name in ("errors", "loss")} == {"errors": 3, "loss": 3}
+    by_version = {row.version: row.score for row in log.rows}
+    difference = (1 - by_version["v2"]) ** 2 - (1 - by_version["v1"]) ** 2
+    assert abs(shadow.state("loss").S - 3 * difference) < 1e-9
+
+    split = opened(digests, {"canary": {"weights": ["50%"]}}, names=("v1", "v2"))
+    target.apply(wanted(split))
+    for rows in asked * 3:
+        assert client.ask(rows=rows)[0] == 200
+    evidence, _ = log.look(4 * sum(asked))
+    found = evidence.at("split")
+    assert found.counts.requests == found.state("sample_ratio").n == found.state("loss").n == 9

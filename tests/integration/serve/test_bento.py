@@ -73,3 +73,16 @@ def test_what_is_loaded_is_not_garbage_collected_again(model_folder: Path, tmp_p
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.strip() == "True"
+
+
+def test_under_bentoml_no_access_line_is_made_for_nobody(model_folder: Path, tmp_path: Path) -> None:
+    program = (
+        "import logging; logging.basicConfig();"
+        "from tidegate.serve.bento import PredictionService; PredictionService.to_asgi();"
+        "print(logging.getLogger('uvicorn.access').hasHandlers())"
+    )
+    given = {"MODEL_DIR": model_folder, "NAME": "m", "VERSION": "v1", "OBSERVATIONS": tmp_path}
+    environment = {**os.environ, **{f"TIDEGATE_{name}": str(value) for name, value in given.items()}}
+    words = [sys.executable, "-c", program]
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.strip() == "False"

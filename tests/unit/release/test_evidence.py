@@ -1,5 +1,6 @@
 """The fast folds against a slow twin, one row at a time."""
 
+import json
 import math
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from tidegate.release.confidence import State
 from tidegate.release.evidence import Evidence, Stats
+from tidegate.release.judge import check_slices
+from tidegate.release.policy import JudgePolicy, Metric
 from tidegate.release.sums import add_blocks, fold_difference, fold_split, fold_split_matured
 
 
@@ -73,7 +76,6 @@ def test_blocks_add_up():
 
 
 def test_evidence_survives_json_exactly():
-    import json
 
     y, a, pi = split(2)
     stats = fold_split_matured(Stats(), np.arange(500.0), a, pi, y, y > 0, 100.0)
@@ -81,3 +83,14 @@ def test_evidence_survives_json_exactly():
     evidence = Evidence(12.5, {"split": stats}, 3)
     assert Evidence.from_json(json.loads(json.dumps(evidence.to_json()))) == evidence
     assert Evidence.from_json(Evidence().to_json()) == Evidence()
+
+
+def test_the_order_in_which_values_of_a_slice_were_seen_survives_a_journal_that_sorts_names():
+    seen = ["loss", "loss[origin=LGA]", "loss[origin=EWR]", "errors"]
+    stats = Stats({name: State(n) for n, name in enumerate(seen)})
+    told = json.loads(json.dumps(stats.to_json(), sort_keys=True))
+    again = Stats.from_json(told)
+    assert again == stats
+    policy = JudgePolicy(0.05, (Metric("loss", 0.01, "split", True),), ("split",), 10.0, slices=("origin",))
+    assert list(check_slices(policy, again, "split")) == ["loss[origin=LGA]", "loss[origin=EWR]"]
+    assert "order" not in Stats({"loss": State()}).to_json()

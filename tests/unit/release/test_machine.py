@@ -147,6 +147,19 @@ def test_an_approval_waits_for_a_named_person_with_a_reason():
     assert done == (actions.EnterStage("canary", 2, 0.05),)
 
 
+def test_what_was_seen_before_an_approval_does_not_count_for_the_canary_behind_it():
+    stages = {"ab": {"arms": {"champion": "50%", "challenger": "50%"}, "requests": 10}}, APPROVAL, {
+        "canary": {"weights": ["50%"], "requests": 10}
+    }  # fmt: skip
+    release, _, _ = step(opened(*stages), evidence("split", weights={"0.5": 100}), 8 * DAY)
+    assert (release.state, release.entered_requests) == ("approval", 100)
+    release, _, _ = step(release, evidence("split", requests=300, weights={"0.5": 300}), 9 * DAY)
+    release, _ = command(release, commands.Approve("Ada", "looks fine"), 9 * DAY)
+    assert (release.state, release.entered_requests) == ("canary", 300)
+    assert step(release, evidence("split", requests=309, weights={"0.5": 309}), 10 * DAY)[0].state == "canary"
+    assert step(release, evidence("split", requests=310, weights={"0.5": 310}), 10 * DAY)[0].state == "watch"
+
+
 def test_an_approval_at_the_end_promotes_what_is_proved_and_keeps_the_last_weight():
     release = replace(opened(CANARY, APPROVAL), step=1)
     seen = evidence("split", weights={"0.5": 99})

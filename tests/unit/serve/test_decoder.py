@@ -12,6 +12,7 @@ from tidegate.errors import UserError
 from tidegate.features.wire import entity_key
 from tidegate.serve.by_key import Fields
 from tidegate.serve.decoder import Decoder
+from tidegate.serve.rows import matrix
 from tidegate.train.model_file import FeatureSchema
 
 SCHEMA_OF_TESTS = FeatureSchema.parse(json.dumps(SCHEMA))
@@ -20,7 +21,7 @@ DECODER = Decoder(SCHEMA_OF_TESTS, most_rows=3)
 
 def test_rows_come_out_in_the_schemas_order_and_what_is_absent_is_null() -> None:
     request = DECODER.decode(b'{"rows":[{"dep hour":7,"distance":1},{"carrier":"ZZ"}],"at":12.5}')
-    assert request.rows == [[1.0, None, 7.0], [None, "ZZ", None]]
+    assert request.rows.lists() == [[1.0, None, 7.0], [None, "ZZ", None]]
     assert request.at == 12.5
 
 
@@ -81,7 +82,7 @@ ROWS = st.lists(
 @given(ROWS)
 @settings(max_examples=200, deadline=None)
 def test_the_compiled_encoding_equals_the_schemas_own(rows: list[dict]) -> None:
-    encoded = DECODER.encode(DECODER.decode(json.dumps({"rows": rows}).encode()).rows)
+    encoded = matrix([DECODER.decode(json.dumps({"rows": rows}).encode()).rows])
     np.testing.assert_array_equal(encoded, SCHEMA_OF_TESTS.encode(rows))
     assert encoded.dtype == np.float32
 

@@ -20,6 +20,7 @@ from tidegate.errors import PlatformError
 from tidegate.observations import SegmentReader
 from tidegate.serve.explain import Explainer, prove
 from tidegate.serve.loaded import load_model
+from tidegate.serve.rows import RowMaker
 from tidegate.serve.scoring import Scored
 from tidegate.targets.processes import free_port
 from tidegate.train.estimator import Terms
@@ -143,7 +144,7 @@ def test_however_rows_are_prepared_the_sum_is_the_score(family, options, tmp_pat
     loaded = load_model(tmp_path)
     rows = ROWS.select(SCHEMA.names).head(1000)
     scored = Scored(
-        list(map(list, rows.rows())), SCHEMA.encode_frame(rows), loaded.score(SCHEMA.encode_frame(rows)), None
+        RowMaker(SCHEMA).of_lists(rows.rows()), SCHEMA.encode_frame(rows), loaded.score(SCHEMA.encode_frame(rows)), None
     )
     told = Explainer(loaded, tmp_path).explain(scored)
     for row in told:

@@ -45,7 +45,8 @@ def wall(model_folder: Path, tmp_path: Path) -> Iterator[Server]:
 
 async def at_once(scorer: Scorer, requests: list[list[Any]]) -> list[Any]:
     started = time.perf_counter()
-    waiting = [scorer.score(rows, float(n), Heard(f"r{n}"), started) for n, rows in enumerate(requests)]
+    made = map(scorer.decoder.rows.of_lists, requests)
+    waiting = [scorer.score(rows, float(n), Heard(f"r{n}"), started) for n, rows in enumerate(made)]
     return await asyncio.gather(*waiting, return_exceptions=True)
 
 
@@ -61,7 +62,7 @@ def test_together_is_as_alone_to_the_bit(wall: Server, requests: list[list[Any]]
     alone = [asyncio.run(at_once(scorer, [rows]))[0] for rows in requests]
     assert [one.scores for one in together] == [one.scores for one in alone]
     assert all(np.array_equal(a.encoded, b.encoded) for a, b in zip(together, alone, strict=True))
-    assert [one.rows for one in together] == requests
+    assert [one.rows.lists() for one in together] == requests
     assert [(row.request_id, row.time, row.score) for row in logged] == [
         (f"r{n}/{index}", float(n), score) for n, one in enumerate(alone) for index, score in enumerate(one.scores)
     ]
@@ -88,7 +89,8 @@ def waits_then_marks(wall: Server, mark: Callable[[], None]) -> list[str]:
     """What stands in the log when a mark is put there while a request waits."""
 
     async def marked() -> None:
-        wall.app.scorer.score([[1.0, None, 1.0]], 5.0, Heard("r"), time.perf_counter())
+        rows = wall.app.scorer.decoder.rows.of_lists([[1.0, None, 1.0]])
+        wall.app.scorer.score(rows, 5.0, Heard("r"), time.perf_counter())
         mark()
 
     asyncio.run(marked())

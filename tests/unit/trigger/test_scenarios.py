@@ -221,6 +221,40 @@ def test_domain_shift_waits_for_labels() -> None:
     ]
 
 
+@pytest.mark.parametrize(("finding", "mode"), [("data_drift", "stateful"), ("concept_drift", "recent")])
+def test_the_finding_decides_how_the_run_is_trained(finding: str, mode: str) -> None:
+    (found,) = replay([at("07-02", "00:00:00", "drift", finding=finding)], spec(drift={"window": "7d"}))
+    assert (found["decision"], found["causes"], found["mode"]) == ("retrain", ["drift"], mode)
+
+
+def test_the_gravest_finding_that_was_held_decides_and_a_person_before_it() -> None:
+    triggers = spec(drift={"window": "7d"})
+    opened, closed = at("07-01", "00:00:00", "release", open=True), at("07-09", "00:00:00", "release", open=False)
+    held = [at("07-02", "00:00:00", "drift", finding=one) for one in ("data_drift", "concept_drift", "data_drift")]
+    assert list(replay([opened, *held, closed], triggers))[-1]["mode"] == "recent"
+    asked = list(replay([opened, *held, at("07-03", "00:00:00", "request", cause="manual")], triggers))[-1]
+    assert (asked["causes"], asked["mode"]) == (["manual", "drift"], "auto")
+
+
+def test_after_a_domain_shift_a_run_starts_when_enough_of_its_rows_are_labelled() -> None:
+    looks = [at(f"07-{day:02}", "00:00:00", "drift", finding="domain_shift", labels=400) for day in (2, 9, 16, 23)]
+    found = list(replay(looks, spec(drift={"window": "7d", "minLabels": 1000})))
+    # the fourth look comes while the run is in flight: its cause fired already and is not held again
+    assert [one["key"] for one in found] == ["domain_shift", "domain_shift", "started", "domain_shift"]
+    assert found[1]["reason"].endswith("labelled rows of it: 800 of 1000")
+    assert (found[2]["causes"], found[2]["mode"]) == (["drift"], "auto")
+
+
+def test_rows_of_a_region_that_is_gone_count_no_more() -> None:
+    looks = [
+        at("07-02", "00:00:00", "drift", finding="domain_shift", labels=900),
+        at("07-09", "00:00:00", "drift", finding="none"),
+        at("07-16", "00:00:00", "drift", finding="domain_shift", labels=900),
+    ]
+    found = answers(spec(drift={"window": "7d", "minLabels": 1000}), *looks)
+    assert [one[2] for one in found] == ["domain_shift", "no_cause", "domain_shift"]
+
+
 def test_two_hundred_looks_at_one_bad_week_are_one_run() -> None:
     looks = [bad("07-02", "04:00:00")] * 200
     found = answers(spec(performance=PERFORMANCE, cooldown="0s"), *looks)
