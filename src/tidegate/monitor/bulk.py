@@ -21,6 +21,8 @@ THREADS = 2
 """More threads hold more rows at once, and the memory is what must not grow."""
 ORDERED = 2_000_000
 """Up to so many rows a step's rows are written in order of (time, request id, version)."""
+GROUP = 20_480
+"""Rows in a group of a carried file: the next hour is read without the rest of the day."""
 
 PREDICTION = {
     "request_id": "VARCHAR", "time": "DOUBLE", "wall": "DOUBLE", "version": "VARCHAR", "digest": "VARCHAR",
@@ -32,8 +34,10 @@ LABEL = {
     "request_id": "VARCHAR", "time": "DOUBLE", "wall": "DOUBLE", "value": "DOUBLE", "outcome": "VARCHAR",
     "metric": "VARCHAR",
 }  # fmt: skip
-SETTLED = {"settled": "BOOLEAN", "outcome": "VARCHAR", "label": "DOUBLE"}
-"""What a carried prediction has beside: whether it has matured, and as what."""
+SETTLED = {
+    "request_id": "VARCHAR", "time": "DOUBLE", "version": "VARCHAR", "outcome": "VARCHAR", "label": "DOUBLE",
+}  # fmt: skip
+"""What is carried of a matured row: enough to know its repeats and what comes late for it."""
 _NEEDED = {"predictions": {"request_id", "time", "version", "score"}, "labels": {"request_id", "time", "value"}}
 _OTHERWISE = {"wall": "0.0", "error": "false", "latency_ms": "0.0", "outcome": "'observed'"}
 """What a column counts as that a Parquet file does not have; every other one as null."""
@@ -55,20 +59,39 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """Parquet files that steps have left. Only `ahead` is written anew by each; the others are added to.
+
+    open: rows seen, not matured in their step; those due since then are in `settled`.
+    ahead: rows after the watermark, whose place an earlier repeat may still take.
+    settled: matured rows, short. labels: those that may still count.
+    """
+
+    open: Sequence[Path] = ()
+    ahead: Sequence[Path] = ()
+    settled: Sequence[Path] = ()
+    labels: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """Parquet files: new ones, and the two that the step before carried over (None before the first)."""
+    """Parquet files: new ones, those carried, and label files of them that end with this step."""
 
     predictions: Sequence[Path]
     labels: Sequence[Path]
-    carried: tuple[Path, Path] | None = None
+    carried: Carried = Carried()
+    expired: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the matured rows and the two carried files go."""
+    """Where the matured rows go and what this step adds to each kind of carried file."""
 
     rows: Path
-    carried: tuple[Path, Path]
+    open: Path
+    ahead: Path
+    settled: Path
+    labels: Path
 
 
 def join(step: Step, inputs: Inputs, outputs: Outputs, temporary: Path, memory: int = MEMORY) -> dict[str, int]:
@@ -82,11 +105,12 @@ def join(step: Step, inputs: Inputs, outputs: Outputs, temporary: Path, memory: 
         with duckdb.connect() as connection:
             _prepare(connection, temporary, memory)
             _views(connection, step, inputs)
+            _near(connection, step, inputs)
             _sort_out(connection)
             counts = _count_new(connection, step)
             _write_rows(connection, step, outputs.rows)
-            _write_carried(connection, step, outputs)
-            return counts | _count_rows(connection, outputs)
+            _write_carried(connection, step, inputs, outputs)
+            return counts | _count_rows(connection, step, outputs)
     except (duckdb.OutOfMemoryException, duckdb.IOException, OSError) as error:
         raise PlatformError(f"label join in {temporary}: {error}") from None
 
@@ -104,35 +128,49 @@ def _prepare(connection: Any, temporary: Path, memory: int) -> None:
 
 
 def _views(connection: Any, step: Step, inputs: Inputs) -> None:
-    """`fresh_p` and `fresh_l`: what is new; `carried_p`; `p` and `l`: both together, with their hashes."""
-    carried = inputs.carried or (None, None)
+    """`fresh_p`, `fresh_l`: new; `new_p`: with what was ahead; `open_p`, `old`: rows seen before, open and all."""
+    carried = inputs.carried
+    live = _after(step, step.since)
     _view(connection, "fresh_p", _table(connection, inputs.predictions, PREDICTION, "predictions"))
     _view(connection, "fresh_l", _table(connection, inputs.labels, LABEL, "labels"))
-    _view(connection, "carried_p", _table(connection, _some(carried[0]), PREDICTION | SETTLED))
-    _view(connection, "carried_l", _table(connection, _some(carried[1]), LABEL))
-    columns = ", ".join(PREDICTION)
-    both = (
-        f"SELECT {columns}, settled, outcome, label, time <= {_number(step.since)} AS seen FROM carried_p UNION ALL "  # noqa: S608
-        f"SELECT {columns}, false, NULL, NULL, false FROM fresh_p"
-    )
+    _view(connection, "ahead", _table(connection, carried.ahead, PREDICTION))
+    _view(connection, "new_p", "FROM ahead UNION ALL FROM fresh_p")
+    _view(connection, "open_p", f"FROM ({_table(connection, carried.open, PREDICTION)}) WHERE {live}")
+    _view(connection, "settled", _table(connection, carried.settled, SETTLED))
+    short = ", ".join(f"NULL AS {name}" if name in ("outcome", "label") else name for name in SETTLED)
+    _view(connection, "old", f"SELECT {short} FROM open_p UNION ALL FROM settled")  # noqa: S608
+
+
+def _near(connection: Any, step: Step, inputs: Inputs) -> None:
+    """`met`: old rows that what is new speaks of; `p` and `l`: the rows and labels of this step, with their hashes.
+
+    Each row of `p` is new or due now, each label of `l` is new or of such a row: what a step costs follows them, but
+    for one look at the ids that are carried.
+    """
+    asked = "SELECT hash(request_id) FROM new_p UNION ALL SELECT hash(request_id) FROM fresh_l"
+    where = f"hash(request_id) IN ({asked})" if inputs.carried != Carried() else "false"
+    connection.execute(f"CREATE TEMP TABLE met AS FROM old WHERE {where}")
+    new = "SELECT * FROM new_p"
+    if inputs.carried != Carried():
+        new += " ANTI JOIN met USING (request_id, version)"
     keys = "hash(request_id) AS h, hash('#' || request_id) AS g"
+    both = f"FROM open_p WHERE {_due(step)} UNION ALL ({new})"
     _view(connection, "p", f"SELECT *, {keys}, hash(request_id, version) AS k FROM ({both})")  # noqa: S608
-    _view(connection, "l", f"SELECT *, {keys} FROM (FROM carried_l UNION ALL FROM fresh_l)")  # noqa: S608
+    kept = _table(connection, inputs.carried.labels, LABEL)
+    where = "hash(request_id) IN (SELECT h FROM p)" if inputs.carried.labels else "false"
+    connection.execute(f"CREATE TEMP TABLE near_l AS FROM ({kept}) WHERE {where}")
+    _view(connection, "l", f"SELECT *, {keys} FROM (FROM near_l UNION ALL FROM fresh_l)")  # noqa: S608
 
 
 def _view(connection: Any, name: str, query: str) -> None:
     connection.execute(f"CREATE TEMP VIEW {name} AS {query}")
 
 
-def _some(path: Path | None) -> list[Path]:
-    return [] if path is None else [path]
-
-
 def _table(connection: Any, files: Sequence[Path], columns: dict[str, str], what: str = "") -> str:
     """A SELECT of files with the columns given; what a file does not have is null or as `_OTHERWISE` says."""
     if not files:
         return f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in columns.items())} WHERE false"
-    listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in files)
+    listed = ", ".join(f"'{_quoted(path)}'" for path in files)
     source = f"read_parquet([{listed}], union_by_name = true)"
     has = {row[0] for row in connection.execute(f"DESCRIBE FROM {source}").fetchall()}
     if missing := sorted(_NEEDED.get(what, set()) - has):
@@ -160,7 +198,7 @@ def _sort_out(connection: Any) -> None:
         "twice AS SELECT hash(request_id, version) AS k, count(*) AS n FROM p GROUP BY 1 HAVING n > 1",
         "special AS SELECT hash(request_id) AS h FROM l GROUP BY 1 HAVING count(*) > 1 OR count(metric) > 0",
         "hard AS SELECT * FROM p WHERE k IN (SELECT k FROM twice) OR h IN (FROM special) QUALIFY row_number() OVER ("
-        "PARTITION BY request_id, version ORDER BY seen DESC, time, wall, error, latency_ms, coalesce(score, -1)) = 1",
+        "PARTITION BY request_id, version ORDER BY time, wall, error, latency_ms, coalesce(score, -1)) = 1",
         "hard_l AS SELECT * FROM l WHERE h IN (SELECT h FROM hard)",
     ):
         connection.execute(f"CREATE TEMP TABLE {made}")
@@ -171,15 +209,18 @@ def _count_new(connection: Any, step: Step) -> dict[str, int]:
     """Counts of what is new, and of new labels of rows that matured in an earlier step."""
     one = connection.execute(
         f"""SELECT (SELECT count(*) FROM fresh_p), (SELECT count(*) FROM fresh_l),
-        (SELECT coalesce(sum(n), 0) FROM twice) - (SELECT count(*) FROM hard WHERE k IN (SELECT k FROM twice)),
+        (SELECT coalesce(sum(n), 0) FROM twice) - (SELECT count(*) FROM hard WHERE k IN (SELECT k FROM twice))
+        + (SELECT count(*) FROM new_p SEMI JOIN met USING (request_id, version)),
         (SELECT count(*) FROM fresh_p WHERE time <= {_number(step.since)}),
-        (SELECT count(*) FROM fresh_l WHERE hash(request_id) NOT IN (SELECT h FROM p))"""  # noqa: S608
+        (SELECT count(*) FROM fresh_l WHERE hash(request_id) NOT IN (
+          SELECT hash(request_id) FROM new_p UNION ALL SELECT hash(request_id) FROM met))"""  # noqa: S608
     ).fetchone()
     late = connection.execute(
         f"""SELECT count(*) FILTER (in_time), count(*) FILTER (NOT in_time AND outcome = 'missing'),
         count(*) FILTER (NOT in_time AND outcome <> 'missing') FROM (
-          SELECT r.outcome, t.time <= r.time + {step.deadline!r} AS in_time FROM carried_p r JOIN fresh_l t
-          ON t.request_id = r.request_id WHERE r.settled AND t.metric IS NULL AND NOT {_SAME.format("r")})"""  # noqa: S608
+          SELECT r.outcome, t.time <= r.time + {step.deadline!r} AS in_time FROM met r JOIN fresh_l t
+          ON t.request_id = r.request_id WHERE r.outcome IS NOT NULL AND t.metric IS NULL
+          AND NOT {_SAME.format("r")})"""  # noqa: S608
     ).fetchone()
     names = ("predictions", "labels", "repeated", "behind", "unknown")
     counts = {name: int(value) for name, value in zip(names, one, strict=True)}
@@ -193,7 +234,7 @@ _SAME = "coalesce({0}.outcome = t.outcome AND (t.value IS NULL OR {0}.label = t.
 
 def _write_rows(connection: Any, step: Step, path: Path) -> None:
     """The rows that mature, each with its label as it stands then."""
-    connection.execute(f"CREATE TEMP TABLE due AS SELECT * EXCLUDE (outcome, label) FROM hard WHERE {_due(step)}")  # noqa: S608
+    connection.execute(f"CREATE TEMP TABLE due AS SELECT * FROM hard WHERE {_due(step)}")  # noqa: S608
     for name, query in _hard(step):
         connection.execute(f"CREATE TEMP TABLE {name} AS {query}")
     columns = ", ".join(f"r.{name}" for name in PREDICTION)
@@ -238,44 +279,58 @@ def _outcome(in_time: str) -> str:
         WHEN t.observed AND t.value IS NOT NULL THEN 'observed' ELSE 'cancelled' END"""
 
 
-def _write_carried(connection: Any, step: Step, outputs: Outputs) -> None:
-    """Open rows as they are, matured ones without what no later row needs, and the labels that may still count."""
-    predictions, labels = outputs.carried
-    columns = ", ".join(PREDICTION)
-    short = ", ".join(name if name in ("request_id", "time", "version") else f"NULL AS {name}" for name in PREDICTION)
-    recent = f"time >= {_number(step.horizon)}"
-    queries = [
-        *(f"SELECT {columns}, false AS settled, NULL AS outcome, NULL AS label FROM {name} WHERE {_open(step)}"  # noqa: S608
-          for name in ("easy", "hard")),
-        f"SELECT {short}, true, outcome, label FROM '{_quoted(outputs.rows)}' WHERE {recent}",  # noqa: S608
-        f"SELECT {columns}, settled, outcome, label FROM carried_p WHERE settled AND {recent}",  # noqa: S608
-    ]  # fmt: skip
-    connection.execute(f"COPY ({' UNION ALL '.join(queries)}) TO '{_quoted(predictions)}'")
-    known = f"SELECT hash(request_id) FROM '{_quoted(predictions)}'"  # noqa: S608
-    chosen = f"SELECT {', '.join(LABEL)} FROM l WHERE {recent} OR h IN ({known})"  # noqa: S608
-    connection.execute(f"COPY ({chosen}) TO '{_quoted(labels)}'")
+def _write_carried(connection: Any, step: Step, inputs: Inputs, outputs: Outputs) -> None:
+    """What this step adds: open rows as they are, matured ones in short, and the labels that may still count."""
+    columns, recent = ", ".join(PREDICTION), f"time >= {_number(step.horizon)}"
+    ahead = f"time > {_number(step.until)}"
+    for path, which in ((outputs.open, f"NOT {ahead} AND {_after(step, step.until)}"), (outputs.ahead, ahead)):
+        queries = (f"SELECT {columns} FROM {name} WHERE {which}" for name in ("easy", "hard"))  # noqa: S608
+        _copy(connection, " UNION ALL ".join(queries), path)
+    _copy(connection, f"SELECT {', '.join(SETTLED)} FROM '{_quoted(outputs.rows)}' WHERE {recent}", outputs.settled)  # noqa: S608
+    ours = (f"'{_quoted(path)}'" for path in (outputs.open, outputs.ahead, outputs.settled))
+    known = " UNION ALL ".join(f"SELECT hash(request_id) FROM {name}" for name in (*ours, "met"))  # noqa: S608
+    chosen = f"SELECT * FROM fresh_l WHERE {recent} OR hash(request_id) IN ({known})"  # noqa: S608
+    if inputs.expired:
+        expired = _table(connection, inputs.expired, LABEL)
+        known += " UNION ALL SELECT hash(request_id) FROM old"
+        chosen += f" UNION ALL SELECT * FROM ({expired}) WHERE hash(request_id) IN ({known})"  # noqa: S608
+    _copy(connection, chosen, outputs.labels)
 
 
-def _count_rows(connection: Any, outputs: Outputs) -> dict[str, int]:
+def _copy(connection: Any, query: str, path: Path) -> None:
+    connection.execute(f"COPY ({query}) TO '{_quoted(path)}' (ROW_GROUP_SIZE {GROUP})")
+
+
+def merge(parts: Sequence[Path], path: Path, since: float) -> None:
+    """Write several files of one kind as one, in order of time, without rows before `since`."""
+    import duckdb
+
+    listed = ", ".join(f"'{_quoted(part)}'" for part in parts)
+    with duckdb.connect() as connection:
+        query = f"FROM read_parquet([{listed}]) WHERE time >= {_number(since)} ORDER BY time, request_id"
+        _copy(connection, query, path)
+
+
+def _count_rows(connection: Any, step: Step, outputs: Outputs) -> dict[str, int]:
     """Counts of the rows that were written, what came late for them, and of those still open."""
     found = connection.execute(
         f"""SELECT count(*), count(*) FILTER (outcome = 'observed'), count(*) FILTER (outcome = 'cancelled'),
         count(*) FILTER (outcome = 'missing'), coalesce(sum(late) FILTER (outcome = 'missing'), 0),
         coalesce(sum(late) FILTER (outcome <> 'missing'), 0),
-        (SELECT count(*) FROM '{_quoted(outputs.carried[0])}' WHERE NOT settled) FROM '{_quoted(outputs.rows)}'"""  # noqa: S608
+        (SELECT count(*) FROM open_p WHERE {_after(step, step.until)}) + (SELECT count(*) FROM
+        read_parquet(['{_quoted(outputs.open)}', '{_quoted(outputs.ahead)}'])) FROM '{_quoted(outputs.rows)}'"""  # noqa: S608
     ).fetchone()
     names = ("matured", "observed", "cancelled", "missing", "late_now", "corrected_now", "open")
     return {name: int(value) for name, value in zip(names, found, strict=True)}
 
 
 def _due(step: Step) -> str:
-    return f"NOT settled AND time + {step.deadline!r} <= {_number(step.until)}"
+    return f"time + {step.deadline!r} <= {_number(step.until)} AND time <= {_number(step.until - step.deadline + 1.0)}"
 
 
-def _open(step: Step) -> str:
-    # the first condition is what a Parquet file's statistics can answer
-    rough = _number(step.until - step.deadline - 1.0)
-    return f"time >= {rough} AND NOT settled AND time + {step.deadline!r} > {_number(step.until)}"
+def _after(step: Step, watermark: float) -> str:
+    """Not matured by then; the first condition is what a Parquet file's statistics can answer."""
+    return f"time >= {_number(watermark - step.deadline - 1.0)} AND time + {step.deadline!r} > {_number(watermark)}"
 
 
 def _number(value: float) -> str:

@@ -1,9 +1,9 @@
 """The joined history: matured rows in Parquet, brought up to date from the log as often as one likes. Does I/O.
 
-``FOLDER/rows-000001.parquet`` and so on hold each row once, in the step in which it matured; ``FOLDER/history.json``
-names them, says up to which record every segment was taken, and is replaced last and as a whole. So a step that is
-killed at any moment has not happened: what it left is deleted by the next one. A step costs what is new and what is
-open, not what has matured long ago.
+``FOLDER/rows-000001.parquet`` and so on hold each row once, in the step in which it matured; other parts hold what is
+carried from step to step (`bulk.Carried`). ``FOLDER/history.json`` names them, says up to which byte every segment was
+taken, and is replaced last and as a whole. So a step that is killed at any moment has not happened: what it left is
+deleted by the next one. A step adds parts of what is new; small ones are put together every `FEW` steps.
 """
 
 from __future__ import annotations
@@ -20,12 +20,25 @@ import msgspec
 
 from tidegate.errors import UserError
 from tidegate.monitor import bulk
-from tidegate.observations import Label, Prediction, parse_segment, read_segment
+from tidegate.observations import Label, Prediction, parse_segment, read_segment_from
 
 NAME = "history.json"
 NEVER = -1e300
 """Watermark before the first step. (JSON has no infinity.)"""
+KINDS = ("rows", "open", "ahead", "settled", "labels")
+SMALL = 100_000
+"""Rows of a part that is never put together with others."""
+FEW = 16
+"""Smaller parts that there may be of a kind."""
 Say = Callable[[str], None]
+
+
+class Part(msgspec.Struct):
+    """One Parquet file of the folder; `newest` is the greatest time in it, seconds since the epoch."""
+
+    name: str
+    rows: int
+    newest: float
 
 
 class Manifest(msgspec.Struct):
@@ -38,9 +51,9 @@ class Manifest(msgspec.Struct):
     newest: float = NEVER
     """The newest event time of any prediction taken."""
     taken: dict[str, int] = {}
-    """By segment: records taken; of a Parquet file, its rows, which are taken as a whole."""
-    rows: list[str] = []
-    carried: list[str] = []
+    """By segment: bytes taken; of a Parquet file, its rows, which are taken as a whole."""
+    parts: dict[str, list[Part]] = {}
+    """By kind (`KINDS`), oldest first."""
     counts: dict[str, int] = {}
 
 
@@ -77,51 +90,57 @@ class History:
             work = self.folder / ".work"
             work.mkdir()
             fresh = _Fresh(work, dict(self.manifest.taken), self.manifest.newest)
-            inputs = bulk.Inputs(
-                fresh.take(predictions, "predictions", say), fresh.take(labels, "labels", say), self._carried()
-            )
+            new = fresh.take(predictions, "predictions", say), fresh.take(labels, "labels", say)
             since = self.manifest.until
             step = bulk.Step(
                 max(since, fresh.newest if until is None else until), since, self.manifest.deadline, self.manifest.keep
             )
+            carried = bulk.Carried(*(self.files(kind) for kind in KINDS[1:]))
+            expired = [self.folder / part.name for part in self._parts("labels") if part.newest < step.horizon]
+            inputs = bulk.Inputs(*new, carried, expired)
             say(f"joining {len(inputs.predictions)} files of predictions and {len(inputs.labels)} of labels")
             return self._commit(step, inputs, fresh, memory)
 
-    def files(self) -> list[Path]:
-        """The Parquet files of matured rows, oldest step first."""
-        return [self.folder / name for name in self.manifest.rows]
+    def files(self, kind: str = "rows") -> list[Path]:
+        """The Parquet files of one of `KINDS`, oldest step first."""
+        return [self.folder / part.name for part in self._parts(kind)]
 
-    def open_files(self) -> list[Path]:
-        """The Parquet file of carried predictions, where there is one: those not `settled` are open."""
-        return [self.folder / name for name in self.manifest.carried[:1]]
-
-    def _carried(self) -> tuple[Path, Path] | None:
-        names = self.manifest.carried
-        return (self.folder / names[0], self.folder / names[1]) if names else None
+    def _parts(self, kind: str) -> list[Part]:
+        return self.manifest.parts.get(kind, [])
 
     def _commit(self, step: bulk.Step, inputs: bulk.Inputs, fresh: _Fresh, memory: int) -> dict[str, int]:
-        number = self.manifest.step + 1
-        names = [f"{kind}-{number:06d}.parquet" for kind in ("rows", "open", "labels")]
-        paths = [self.folder / name for name in names]
-        counts = bulk.join(step, inputs, bulk.Outputs(paths[0], (paths[1], paths[2])), fresh.work / "spill", memory)
+        before, number = self.manifest, self.manifest.step + 1
+        paths = [self.folder / f"{kind}-{number:06d}.parquet" for kind in KINDS]
+        counts = bulk.join(step, inputs, bulk.Outputs(*paths), fresh.work / "spill", memory)
         for late in ("late", "corrected"):
             counts["late" if late == "late" else "corrected_late"] += counts.pop(f"{late}_now")
-        for path in paths:
-            _sync(path)
-        before = self.manifest
+        parts = {kind: self._added(kind, path, _ends(step, kind)) for kind, path in zip(KINDS, paths, strict=True)}
         total = {name: before.counts.get(name, 0) + value for name, value in counts.items()} | {"open": counts["open"]}
-        rows = [*before.rows, *names[:1]] if counts["matured"] else before.rows
         self.manifest = Manifest(
-            before.deadline, before.keep, number, step.until, fresh.newest, fresh.taken, rows, names[1:], total
+            before.deadline, before.keep, number, step.until, fresh.newest, fresh.taken, parts, total
         )
         _replace(self.folder / NAME, msgspec.json.encode(self.manifest))
         self._clean()
         return counts
 
+    def _added(self, kind: str, path: Path, ends: float) -> list[Part]:
+        """The parts of a kind with the new one, without those that have nothing from `ends` on."""
+        kept = [part for part in self._parts(kind) if part.newest >= ends]
+        parts = [*kept, *([made] if (made := _part(path)).rows else [])]
+        small = [part for part in parts if part.rows < SMALL]
+        if len(small) > FEW:
+            path = path.with_stem(f"{path.stem}-merged")
+            bulk.merge([self.folder / part.name for part in small], path, NEVER if kind == "labels" else ends)
+            parts = [*(part for part in parts if part not in small), _part(path)]
+        for part in parts:
+            if part not in kept:
+                _sync(self.folder / part.name)
+        return parts
+
     def _clean(self) -> None:
         """Delete what no step has committed, and what the newest one has replaced."""
         shutil.rmtree(self.folder / ".work", ignore_errors=True)
-        kept = {*self.manifest.rows, *self.manifest.carried}
+        kept = {part.name for parts in self.manifest.parts.values() for part in parts}
         for path in self.folder.glob("*.parquet"):
             if path.name not in kept:
                 path.unlink()
@@ -183,12 +202,10 @@ class _Fresh:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        key, size = f"{what}/{path.name}", path.stat().st_size
-        if self.taken.get(f"{key}:bytes") == size:
+        key = f"{what}/{path.name}"
+        if self.taken.get(key, 0) == path.stat().st_size:
             return None
-        records = read_segment(path)
-        new = records[self.taken.get(key, 0) :]
-        self.taken |= {key: len(records), f"{key}:bytes": size}
+        new, self.taken[key] = read_segment_from(path, self.taken.get(key, 0))
         rows = _predictions(new) if what == "predictions" else _labels(new)
         if what == "predictions":
             self.newest = max([self.newest, *rows["time"]])
@@ -213,6 +230,20 @@ def _predictions(records: list[Any]) -> dict[str, list[Any]]:
 def _labels(records: list[Any]) -> dict[str, list[Any]]:
     rows = [one for one in records if isinstance(one, Label)]
     return {name: [getattr(row, name) for row in rows] for name in bulk.LABEL}
+
+
+def _ends(step: bulk.Step, kind: str) -> float:
+    """The time before which a row of this kind is needed no more after the step."""
+    if kind == "ahead":
+        return float("inf")
+    return {"rows": NEVER, "open": step.until - step.deadline - 1.0}.get(kind, step.horizon)
+
+
+def _part(path: Path) -> Part:
+    import pyarrow.parquet as pq
+
+    about = pq.read_metadata(path)
+    return Part(path.name, about.num_rows, max(_newest_of(about), default=NEVER))
 
 
 def _newest_of(about: Any) -> Iterator[float]:

@@ -10,18 +10,21 @@ from typing import Any
 import msgspec
 
 from tidegate.monitor import bulk
+from tidegate.monitor.history import History
 from tidegate.monitor.rows import PENDING, Row, number
 from tidegate.observations import Prediction
 
 
-def read_rows(files: Sequence[Path], start: float, end: float, version: str | None = None) -> list[Row]:
+def read_rows(history: History, start: float, end: float, version: str | None = None) -> list[Row]:
     """Matured rows with a time in [start, end), in order of (time, request id, version); mirrored ones included."""
-    return _read(files, "true", ", label_time, metrics", start, end, version)
+    return _read(history.files(), "true", "outcome, label, label_time, metrics", start, end, version)
 
 
-def read_open(files: Sequence[Path], start: float, end: float, version: str | None = None) -> list[Row]:
+def read_open(history: History, start: float, end: float, version: str | None = None) -> list[Row]:
     """Rows that have not matured yet, as pending ones, in the same order."""
-    return _read(files, "NOT settled", "", start, end, version)
+    deadline, until = history.manifest.deadline, history.manifest.until
+    files = [*history.files("open"), *history.files("ahead")]
+    return _read(files, f"time + {deadline!r} > '{until!r}'::DOUBLE", "NULL", start, end, version)
 
 
 def _read(files: Sequence[Path], where: str, more: str, start: float, end: float, version: str | None) -> list[Row]:
@@ -29,10 +32,10 @@ def _read(files: Sequence[Path], where: str, more: str, start: float, end: float
 
     if not files:
         return []
-    columns = f"{', '.join(bulk.PREDICTION)}, outcome, label{more}"
     query = (
-        f"SELECT {columns} FROM read_parquet($files) WHERE {where} AND time >= $start AND time < $end "  # noqa: S608
-        "AND ($version IS NULL OR version = $version) ORDER BY time, request_id, version"
+        f"SELECT {', '.join(bulk.PREDICTION)}, {more} FROM read_parquet($files) WHERE {where} "  # noqa: S608
+        "AND time >= $start AND time < $end AND ($version IS NULL OR version = $version) "
+        "ORDER BY time, request_id, version"
     )
     values = {"files": [str(path) for path in files], "start": start, "end": end, "version": version}
     with duckdb.connect() as connection:

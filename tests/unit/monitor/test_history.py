@@ -15,7 +15,7 @@ import pytest
 
 from tidegate.errors import UserError
 from tidegate.monitor import bulk
-from tidegate.monitor.history import History
+from tidegate.monitor.history import KINDS, History
 from tidegate.monitor.history_rows import read_open, read_rows
 from tidegate.observations import Label, Prediction, SegmentWriter
 
@@ -46,7 +46,7 @@ def write(log: tuple[Path, Path], *records: Prediction | Label, segment_bytes: i
 
 
 def rows(history: History) -> list[tuple[Any, ...]]:
-    return [(row.prediction.request_id, row.outcome) for row in read_rows(history.files(), 0.0, 1e9)]
+    return [(row.prediction.request_id, row.outcome) for row in read_rows(history, 0.0, 1e9)]
 
 
 def test_a_step_takes_what_is_new_and_the_rest_stays_open(log: tuple[Path, Path], tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_step_takes_what_is_new_and_the_rest_stays_open(log: tuple[Path, Path]
     second = history.update(*log)
     assert (second["matured"], second["open"], second["labels"], second["corrected_late"]) == (1, 1, 2, 1)
     assert rows(history) == [("a/0", "observed"), ("b/0", "observed")]
-    (waiting,) = read_open(history.open_files(), 0.0, 1e9)
+    (waiting,) = read_open(history, 0.0, 1e9)
     assert (waiting.prediction.request_id, waiting.prediction.features) == ("c/0", [1.5, "JFK", None])
 
 
@@ -148,7 +148,7 @@ def test_a_step_killed_at_any_place_is_done_once(log: tuple[Path, Path], tmp_pat
     assert sorted(name for name, _ in rows(history)) == sorted(f"q{number}/0" for number in range(51))
     assert history.manifest.counts["observed"] == 2
     kept = {path.name for path in history.folder.iterdir()}
-    assert kept == {"history.json", *history.manifest.rows, *history.manifest.carried}
+    assert kept == {"history.json", *(path.name for kind in KINDS for path in history.files(kind))}
 
 
 def test_more_rows_than_the_memory_holds_give_the_same(log: tuple[Path, Path], tmp_path: Path) -> None:
