@@ -18,6 +18,7 @@ NAMES = (
 LONG = (
     *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
     *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "rare_event", "diagnosis_report"),
+    "label_join",
 )
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""
 

@@ -122,3 +122,53 @@ def test_behind_the_watermark_a_row_is_still_folded_once(
     for one in rows:
         order = [(row.prediction.time, row.prediction.request_id, row.prediction.version) for row in one.matured]
         assert order == sorted(order)
+
+
+Arriving = list[tuple[float, list[Prediction], list[Label]]]
+"""What comes before each watermark."""
+
+
+def arriving(
+    found: list[Prediction], told: list[Label], watermarks: list[float], keep: float, chance: random.Random
+) -> Arriving:
+    """Records in any order, without those that come when what they belong to may be forgotten already."""
+    parts: Arriving = [(watermark, [], []) for watermark in [*sorted(watermarks), END]]
+    rows: dict[str, dict[str, float]] = {}
+    first: dict[str, float] = {}
+    drawn = sorted(((chance.randrange(len(parts)), one) for one in [*found, *told]), key=lambda item: item[0])
+    for at, one in drawn:
+        name, version = row_id(one.request_id), getattr(one, "version", "")
+        ours, least = rows.setdefault(name, {}), min(one.time, first.get(name, math.inf))
+        remembered = ours.get(version, max(ours.values(), default=least))
+        if at and parts[at - 1][0] > remembered + DEADLINE + keep:
+            continue
+        first[name] = least
+        if version:
+            ours[version] = min(one.time, ours.get(version, math.inf))
+        parts[at][1 if version else 2].append(one)  # type: ignore[arg-type]
+    return parts
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.builds(prediction, st.sampled_from("ab"), times, st.sampled_from(["v1", "v2", "v3"])), max_size=12),
+    st.lists(st.builds(Label, st.sampled_from("ab"), times, times, st.just(1.0), st.just("observed")), max_size=6),
+    st.lists(st.integers(0, 60).map(float), max_size=6),
+    st.sampled_from([0.0, 5.0, 15.0]),
+    st.randoms(use_true_random=False),
+)
+def test_forgetting_changes_nothing_for_what_comes_within_keep(
+    found: list[Prediction], told: list[Label], watermarks: list[float], keep: float, chance: random.Random
+) -> None:
+    forgetful, remembering = LabelJoin(DEADLINE, keep=keep), LabelJoin(DEADLINE, keep=1e9)
+    for watermark, rows, answers in arriving(found, told, watermarks, keep, chance):
+        moved = []
+        for join in (forgetful, remembering):
+            join.add_predictions(rows)
+            join.add_labels(answers)
+            moved.append(join.rows(watermark))
+        assert plain(moved[0].matured) == plain(moved[1].matured)
+    assert forgetful.counts.repeated == remembering.counts.repeated
+    forgetful.rows(2 * END)
+    assert not forgetful._slots
+    assert not forgetful._labels
