@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.naive_join import DEADLINE, END, Arriving, arriving, naive
+from tidegate.monitor import history as parts_of
 from tidegate.monitor.history import History
 from tidegate.monitor.join import LabelJoin
 from tidegate.monitor.rows import Row, row_id
 from tidegate.observations import Label, Prediction, SegmentWriter
 
-DEADLINE, END = 10.0, 1000.0
 COUNTS = ("repeated", "observed", "cancelled", "missing", "late", "corrected_late", "labels", "predictions")
 
 
@@ -83,7 +84,7 @@ def plain(row: Row) -> tuple[Any, ...]:
     return (*kept, one.features, row.outcome, label, row.label_time, metrics)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(histories, st.randoms(use_true_random=False))
 def test_one_step_gives_what_the_join_in_memory_gives(
     history: tuple[list[Prediction], list[Label]], chance: random.Random
@@ -104,7 +105,7 @@ def test_one_step_gives_what_the_join_in_memory_gives(
     assert counts["unknown"] == sum(label.request_id not in ids for label in told)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(histories, st.lists(times, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_steps_at_any_watermarks_give_what_the_join_in_memory_gives(
     history: tuple[list[Prediction], list[Label]], watermarks: list[float], chance: random.Random
@@ -133,3 +134,60 @@ def _first_comes_first(parts: list[tuple[list[Prediction], list[Label]]]) -> boo
     """Whether no row is repeated: `behind` counts a repeated row by the one that came first."""
     keys = [(one.request_id, one.version) for found, _ in parts for one in found]
     return len(keys) == len(set(keys))
+
+
+def _joined(arrived: Arriving, keep: float) -> tuple[list[tuple[Any, ...]], dict[str, int]]:
+    """The rows after all steps, in order, as the naive join tells them; and the counts."""
+    with tempfile.TemporaryDirectory() as made:
+        log = Log(Path(made), keep)
+        for watermark, found, told in arrived:
+            log.write(found, told)
+            log.history.update(*log.folders, until=watermark)
+        rows = [(*row[:3], row[-4], row[-3], repr(_metrics(row[-1]))) for row in log.rows()]
+        return sorted(rows), log.history.manifest.counts
+
+
+def _metrics(told: tuple[tuple[str, str], ...]) -> tuple[tuple[str, float | None], ...]:
+    return tuple((name, None if value == "nan" else float(value)) for name, value in told)
+
+
+@settings(max_examples=25, deadline=None)
+@given(histories, st.sampled_from([(), (-1.0,), (-1.0, 3.0)]), st.randoms(use_true_random=False))
+def test_every_order_gives_the_naive_join(
+    history: tuple[list[Prediction], list[Label]], watermarks: tuple[float, ...], chance: random.Random
+) -> None:
+    """Late, doubled, corrected, missing, in any order and in up to three steps, as long as nothing comes behind."""
+    found, told = history[0], history[1] + history[1][: len(history[1]) // 2]
+    mixed = [(chance.randrange(len(watermarks) + 1), one) for one in [*found, *told]]
+    chance.shuffle(mixed)
+    arrived: Arriving = [(watermark, [], []) for watermark in (*watermarks, END)]
+    for at, one in mixed:
+        after = sum(watermark >= one.time for watermark in watermarks)
+        arrived[min(at, len(watermarks) - after)][1 + isinstance(one, Label)].append(one)
+    rows, counts = _joined(arrived, keep=1e9)
+    assert rows == naive(found, told)
+    assert counts["behind"] == 0
+    assert counts["repeated"] == len(found) - len(rows)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    histories,
+    st.lists(st.integers(0, 60).map(float), max_size=4),
+    st.sampled_from([0.0, 5.0]),
+    st.randoms(use_true_random=False),
+)
+def test_forgetting_and_merging_parts_change_nothing_for_what_comes_within_keep(
+    history: tuple[list[Prediction], list[Label]], watermarks: list[float], keep: float, chance: random.Random
+) -> None:
+    arrived = arriving(*history, watermarks, keep, chance)
+    rows, counts = _joined(arrived, keep=1e9)
+    few, parts_of.FEW = parts_of.FEW, 1
+    try:
+        again, forgetful = _joined(arrived, keep)
+    finally:
+        parts_of.FEW = few
+    assert again == rows
+    assert forgetful["repeated"] == counts["repeated"]
+    keys = {(one.request_id, one.version) for _, found, _ in arrived for one in found}
+    assert sorted(row[1:3] for row in rows) == sorted(keys)

@@ -8,11 +8,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.monitor.join import Joined, LabelJoin, Row, row_id
+from tests.naive_join import DEADLINE, END, arriving, naive
+from tidegate.monitor.join import Joined, LabelJoin, Row
 from tidegate.observations import Label, Prediction
-
-DEADLINE = 10.0
-END = 1000.0
 
 
 def prediction(request: str, time: float, version: str = "v1", wall: float = 0.0) -> Prediction:
@@ -34,25 +32,6 @@ labels = st.builds(
     st.sampled_from([0.0, 1.0, None]),
     st.sampled_from([None, None, None, "fuel"]),
 )
-
-
-def naive(found: list[Prediction], told: list[Label]) -> list[tuple[object, ...]]:
-    """The join by definition: group, take the earliest, look through all labels."""
-    rows = []
-    for key in {(one.request_id, one.version) for one in found}:
-        ours = [one for one in found if (one.request_id, one.version) == key]
-        first = min(ours, key=lambda one: (one.time, one.wall))
-        standing: dict[str | None, Label] = {}
-        for label in sorted(
-            told, key=lambda one: (one.time, one.wall, one.outcome, -1.0 if one.value is None else one.value)
-        ):
-            if row_id(label.request_id) == key[0] and label.time <= first.time + DEADLINE:
-                standing[label.metric] = label
-        loss = standing.pop(None, None)
-        outcome = loss.outcome if loss else "missing"
-        metrics = tuple((str(name), one.value) for name, one in standing.items())
-        rows.append((first.time, key[0], key[1], outcome, loss.value if loss else None, repr(metrics)))
-    return sorted(rows)  # type: ignore[type-var]
 
 
 def plain(rows: list[Row]) -> list[tuple[object, ...]]:
@@ -122,31 +101,6 @@ def test_behind_the_watermark_a_row_is_still_folded_once(
     for one in rows:
         order = [(row.prediction.time, row.prediction.request_id, row.prediction.version) for row in one.matured]
         assert order == sorted(order)
-
-
-Arriving = list[tuple[float, list[Prediction], list[Label]]]
-"""What comes before each watermark."""
-
-
-def arriving(
-    found: list[Prediction], told: list[Label], watermarks: list[float], keep: float, chance: random.Random
-) -> Arriving:
-    """Records in any order, without those that come when what they belong to may be forgotten already."""
-    parts: Arriving = [(watermark, [], []) for watermark in [*sorted(watermarks), END]]
-    rows: dict[str, dict[str, float]] = {}
-    first: dict[str, float] = {}
-    drawn = sorted(((chance.randrange(len(parts)), one) for one in [*found, *told]), key=lambda item: item[0])
-    for at, one in drawn:
-        name, version = row_id(one.request_id), getattr(one, "version", "")
-        ours, least = rows.setdefault(name, {}), min(one.time, first.get(name, math.inf))
-        remembered = ours.get(version, max(ours.values(), default=least))
-        if at and parts[at - 1][0] > remembered + DEADLINE + keep:
-            continue
-        first[name] = least
-        if version:
-            ours[version] = min(one.time, ours.get(version, math.inf))
-        parts[at][1 if version else 2].append(one)  # type: ignore[arg-type]
-    return parts
 
 
 @settings(max_examples=300, deadline=None)

@@ -15,6 +15,7 @@ import pytest
 
 from tidegate.errors import UserError
 from tidegate.monitor import bulk
+from tidegate.monitor import history as history_module
 from tidegate.monitor.history import KINDS, History
 from tidegate.monitor.history_rows import read_open, read_rows
 from tidegate.observations import Label, Prediction, SegmentWriter
@@ -122,6 +123,8 @@ if at == "rows":
     bulk._write_rows = dying(bulk._write_rows)
 elif at == "carried":
     bulk._write_carried = dying(bulk._write_carried)
+elif at == "merged":
+    history.FEW, bulk.merge = 1, dying(bulk.merge)
 elif at == "synced":
     history._sync = dying(history._sync)
 elif at == "replaced":
@@ -130,7 +133,7 @@ history.History(made / "joined", 1.0).update(made / "predictions", made / "label
 """
 
 
-@pytest.mark.parametrize("at", ["rows", "carried", "synced", "replaced"])
+@pytest.mark.parametrize("at", ["rows", "carried", "merged", "synced", "replaced"])
 def test_a_step_killed_at_any_place_is_done_once(log: tuple[Path, Path], tmp_path: Path, at: str) -> None:
     """The state left is that of the step before or that of the step, never a part; the next update ends in the same."""
     write(log, *(prediction(f"q{number}", number / 10) for number in range(50)), label("q3", 1.0))
@@ -149,6 +152,23 @@ def test_a_step_killed_at_any_place_is_done_once(log: tuple[Path, Path], tmp_pat
     assert history.manifest.counts["observed"] == 2
     kept = {path.name for path in history.folder.iterdir()}
     assert kept == {"history.json", *(path.name for kind in KINDS for path in history.files(kind))}
+
+
+def test_a_segment_that_grows_is_read_on_and_small_parts_are_put_together(
+    log: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing before the byte that was taken is looked at again, and parts stay few however many steps there are."""
+    monkeypatch.setattr(history_module, "FEW", 3)
+    history = History(tmp_path / "joined", deadline=2.0)
+    for number in range(12):
+        write(log, prediction(f"q{number}", float(number)), label(f"q{number}", number + 0.5))
+        assert history.update(*log)["predictions"] == 1
+        for folder in log:
+            (segment,) = folder.iterdir()
+            segment.write_bytes(b"?" * (segment.stat().st_size - 1) + b"\n")
+        assert all(len(history.files(kind)) <= 4 for kind in KINDS)
+    assert rows(history) == [(f"q{number}/0", "observed") for number in range(10)]
+    assert [row.prediction.request_id for row in read_open(history, 0.0, 1e9)] == ["q10/0", "q11/0"]
 
 
 def test_more_rows_than_the_memory_holds_give_the_same(log: tuple[Path, Path], tmp_path: Path) -> None:
