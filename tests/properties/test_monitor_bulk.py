@@ -84,7 +84,7 @@ def plain(row: Row) -> tuple[Any, ...]:
     return (*kept, one.features, row.outcome, label, row.label_time, metrics)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(histories, st.randoms(use_true_random=False))
 def test_one_step_gives_what_the_join_in_memory_gives(
     history: tuple[list[Prediction], list[Label]], chance: random.Random
@@ -105,7 +105,7 @@ def test_one_step_gives_what_the_join_in_memory_gives(
     assert counts["unknown"] == sum(label.request_id not in ids for label in told)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(histories, st.lists(times, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_steps_at_any_watermarks_give_what_the_join_in_memory_gives(
     history: tuple[list[Prediction], list[Label]], watermarks: list[float], chance: random.Random
@@ -151,7 +151,7 @@ def _metrics(told: tuple[tuple[str, str], ...]) -> tuple[tuple[str, float | None
     return tuple((name, None if value == "nan" else float(value)) for name, value in told)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(histories, st.sampled_from([(), (-1.0,), (-1.0, 3.0)]), st.randoms(use_true_random=False))
 def test_every_order_gives_the_naive_join(
     history: tuple[list[Prediction], list[Label]], watermarks: tuple[float, ...], chance: random.Random
@@ -170,7 +170,7 @@ def test_every_order_gives_the_naive_join(
     assert counts["repeated"] == len(found) - len(rows)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     histories,
     st.lists(st.integers(0, 60).map(float), max_size=4),

@@ -3,7 +3,7 @@
 ``FOLDER/rows-000001.parquet`` and so on hold each row once, in the step in which it matured; other parts hold what is
 carried from step to step (`bulk.Carried`). ``FOLDER/history.json`` names them, says up to which byte every segment was
 taken, and is replaced last and as a whole. So a step that is killed at any moment has not happened: what it left is
-deleted by the next one. A step adds parts of what is new; small ones are put together every `FEW` steps.
+deleted by the next one. A step adds parts of what is new; more than `FEW` small ones are put together.
 """
 
 from __future__ import annotations
@@ -82,8 +82,11 @@ class History:
         """Take what is new in two folders of segments (JSON lines or Parquet) and join it; returns this step's counts.
 
         `until` is the watermark, None the newest event time in the log; one that goes back stays where it was.
-        Raises UserError when another process is joining here.
+        Raises UserError when there is no such folder, or another process is joining here.
         """
+        for what, folder in (("predictions", predictions), ("labels", labels)):
+            if not folder.is_dir():
+                raise UserError(f"--{what}", str(folder), "a folder of segments (.jsonl or .parquet)")
         with self._alone():
             self.manifest = read_manifest(self.folder) or self.manifest
             self._clean()
@@ -115,6 +118,9 @@ class History:
         for late in ("late", "corrected"):
             counts["late" if late == "late" else "corrected_late"] += counts.pop(f"{late}_now")
         parts = {kind: self._added(kind, path, _ends(step, kind)) for kind, path in zip(KINDS, paths, strict=True)}
+        self._put_together(parts, step)
+        for part in (part for kind in KINDS for part in parts[kind] if part not in self._parts(kind)):
+            _sync(self.folder / part.name)
         total = {name: before.counts.get(name, 0) + value for name, value in counts.items()} | {"open": counts["open"]}
         self.manifest = Manifest(
             before.deadline, before.keep, number, step.until, fresh.newest, fresh.taken, parts, total
@@ -126,16 +132,18 @@ class History:
     def _added(self, kind: str, path: Path, ends: float) -> list[Part]:
         """The parts of a kind with the new one, without those that have nothing from `ends` on."""
         kept = [part for part in self._parts(kind) if part.newest >= ends]
-        parts = [*kept, *([made] if (made := _part(path)).rows else [])]
-        small = [part for part in parts if part.rows < SMALL]
-        if len(small) > FEW:
-            path = path.with_stem(f"{path.stem}-merged")
-            bulk.merge([self.folder / part.name for part in small], path, NEVER if kind == "labels" else ends)
-            parts = [*(part for part in parts if part not in small), _part(path)]
-        for part in parts:
-            if part not in kept:
-                _sync(self.folder / part.name)
-        return parts
+        return [*kept, *([made] if (made := _part(path)).rows else [])]
+
+    def _put_together(self, parts: dict[str, list[Part]], step: bulk.Step) -> None:
+        """Make one part of the small ones of the kind that has most of them; the other kinds wait for later steps."""
+        small = {kind: [part for part in parts[kind] if part.rows < SMALL] for kind in KINDS}
+        kind = max(KINDS, key=lambda kind: len(small[kind]))
+        if len(small[kind]) <= FEW:
+            return
+        path = self.folder / f"{kind}-{self.manifest.step + 1:06d}-merged.parquet"
+        ends = NEVER if kind == "labels" else _ends(step, kind)
+        bulk.merge([self.folder / part.name for part in small[kind]], path, ends)
+        parts[kind] = [*(part for part in parts[kind] if part not in small[kind]), _part(path)]
 
     def _clean(self) -> None:
         """Delete what no step has committed, and what the newest one has replaced."""
@@ -174,8 +182,6 @@ class _Fresh:
 
     def take(self, folder: Path, what: str, say: Say) -> list[Path]:
         """Parquet files with the new records of a folder; JSON lines are turned into columns, segment by segment."""
-        if not folder.is_dir():
-            raise UserError(f"--{what} {folder}", "no such folder", "a folder of segments (.jsonl or .parquet)")
         found = [self._whole(path, what) for path in sorted(folder.glob("*.parquet"))]
         segments = sorted(path for path in folder.glob("*.jsonl") if parse_segment(path.name))
         for number, path in enumerate(segments, 1):

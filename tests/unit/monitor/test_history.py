@@ -105,7 +105,7 @@ def test_a_file_without_a_needed_column_and_another_deadline_are_refused(
     pq.write_table(pa.table({"request_id": ["a/0"], "time": [1.0]}), log[1] / "bad.parquet")
     with pytest.raises(UserError, match="no column value"):
         history.update(*log)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="takes a folder of segments"):
         history.update(tmp_path / "nowhere", log[1])
 
 
@@ -160,15 +160,15 @@ def test_a_segment_that_grows_is_read_on_and_small_parts_are_put_together(
     """Nothing before the byte that was taken is looked at again, and parts stay few however many steps there are."""
     monkeypatch.setattr(history_module, "FEW", 3)
     history = History(tmp_path / "joined", deadline=2.0)
-    for number in range(12):
+    for number in range(16):
         write(log, prediction(f"q{number}", float(number)), label(f"q{number}", number + 0.5))
         assert history.update(*log)["predictions"] == 1
         for folder in log:
             (segment,) = folder.iterdir()
             segment.write_bytes(b"?" * (segment.stat().st_size - 1) + b"\n")
-        assert all(len(history.files(kind)) <= 4 for kind in KINDS)
-    assert rows(history) == [(f"q{number}/0", "observed") for number in range(10)]
-    assert [row.prediction.request_id for row in read_open(history, 0.0, 1e9)] == ["q10/0", "q11/0"]
+        assert all(len(history.files(kind)) <= 3 + len(KINDS) for kind in KINDS)
+    assert rows(history) == [(f"q{number}/0", "observed") for number in range(14)]
+    assert [row.prediction.request_id for row in read_open(history, 0.0, 1e9)] == ["q14/0", "q15/0"]
 
 
 def test_more_rows_than_the_memory_holds_give_the_same(log: tuple[Path, Path], tmp_path: Path) -> None:
