@@ -60,8 +60,13 @@ def by_request(rows: T) -> tuple[T, Requests]:
     """
     if not rows.part.any():
         return rows, Requests()
-    stems = np.array([name.rpartition("/")[0] if part else name.removesuffix("/0")
-                      for name, part in zip(rows.request_id, rows.part, strict=True)], dtype=object)  # fmt: skip
+    stems = np.array(
+        [
+            name.rpartition("/")[0] if part else name.removesuffix("/0")
+            for name, part in zip(rows.request_id, rows.part, strict=True)
+        ],
+        dtype=object,
+    )
     starts = np.concatenate([[True], stems[1:] != stems[:-1]])
     number = np.cumsum(starts)
     whole = rows.part[np.flatnonzero(starts)][number - 1] == 0
