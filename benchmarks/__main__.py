@@ -17,7 +17,7 @@ NAMES = (
 """Modules of this package, each with ``run() -> Result``."""
 LONG = (
     *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
-    *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "rare_event"),
+    *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "rare_event", "label_join"),
     *("diagnosis_report", "diagnosis_peers", "diagnosis_streams"),
 )
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""

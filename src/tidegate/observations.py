@@ -414,14 +414,21 @@ class SegmentReader:
 
 def read_segment(path: Path) -> list[Record]:
     """The records of one segment, in order; a torn last line and lines that are no record are passed over."""
+    return read_segment_from(path, 0)[0]
+
+
+def read_segment_from(path: Path, offset: int) -> tuple[list[Record], int]:
+    """The records of one segment from a byte on, as `read_segment`, and the byte behind the last whole line."""
     name, reader = parse_segment(path.name), SegmentReader(path.parent)
-    found: list[Record] = []
-    for line in reader._lines(_Tail(path, *name)) if name else []:
+    if name is None:
+        return [], offset
+    tail, found = _Tail(path, *name, offset), list[Record]()
+    for line in reader._lines(tail):
         if isinstance(line, Answered):
             found += reader._rows(line)
         elif not isinstance(line, Mark):
             found.append(line)
-    return found
+    return found, tail.offset
 
 
 def parse_segment(name: str) -> tuple[str, int] | None:

@@ -8,11 +8,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidegate.monitor.join import Joined, LabelJoin, Row, row_id
+from tests.naive_join import DEADLINE, END, arriving, naive
+from tidegate.monitor.join import Joined, LabelJoin, Row
 from tidegate.observations import Label, Prediction
-
-DEADLINE = 10.0
-END = 1000.0
 
 
 def prediction(request: str, time: float, version: str = "v1", wall: float = 0.0) -> Prediction:
@@ -34,25 +32,6 @@ labels = st.builds(
     st.sampled_from([0.0, 1.0, None]),
     st.sampled_from([None, None, None, "fuel"]),
 )
-
-
-def naive(found: list[Prediction], told: list[Label]) -> list[tuple[object, ...]]:
-    """The join by definition: group, take the earliest, look through all labels."""
-    rows = []
-    for key in {(one.request_id, one.version) for one in found}:
-        ours = [one for one in found if (one.request_id, one.version) == key]
-        first = min(ours, key=lambda one: (one.time, one.wall))
-        standing: dict[str | None, Label] = {}
-        for label in sorted(
-            told, key=lambda one: (one.time, one.wall, one.outcome, -1.0 if one.value is None else one.value)
-        ):
-            if row_id(label.request_id) == key[0] and label.time <= first.time + DEADLINE:
-                standing[label.metric] = label
-        loss = standing.pop(None, None)
-        outcome = loss.outcome if loss else "missing"
-        metrics = tuple((str(name), one.value) for name, one in standing.items())
-        rows.append((first.time, key[0], key[1], outcome, loss.value if loss else None, repr(metrics)))
-    return sorted(rows)  # type: ignore[type-var]
 
 
 def plain(rows: list[Row]) -> list[tuple[object, ...]]:
@@ -122,3 +101,28 @@ def test_behind_the_watermark_a_row_is_still_folded_once(
     for one in rows:
         order = [(row.prediction.time, row.prediction.request_id, row.prediction.version) for row in one.matured]
         assert order == sorted(order)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.builds(prediction, st.sampled_from("ab"), times, st.sampled_from(["v1", "v2", "v3"])), max_size=12),
+    st.lists(st.builds(Label, st.sampled_from("ab"), times, times, st.just(1.0), st.just("observed")), max_size=6),
+    st.lists(st.integers(0, 60).map(float), max_size=6),
+    st.sampled_from([0.0, 5.0, 15.0]),
+    st.randoms(use_true_random=False),
+)
+def test_forgetting_changes_nothing_for_what_comes_within_keep(
+    found: list[Prediction], told: list[Label], watermarks: list[float], keep: float, chance: random.Random
+) -> None:
+    forgetful, remembering = LabelJoin(DEADLINE, keep=keep), LabelJoin(DEADLINE, keep=1e9)
+    for watermark, rows, answers in arriving(found, told, watermarks, keep, chance):
+        moved = []
+        for join in (forgetful, remembering):
+            join.add_predictions(rows)
+            join.add_labels(answers)
+            moved.append(join.rows(watermark))
+        assert plain(moved[0].matured) == plain(moved[1].matured)
+    assert forgetful.counts.repeated == remembering.counts.repeated
+    forgetful.rows(2 * END)
+    assert not forgetful._slots
+    assert not forgetful._labels

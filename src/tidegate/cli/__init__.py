@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from tidegate.cli import loop, words, data, model, release, serve, files, monitor  # noqa: F401 - each adds its commands
+from tidegate.cli import loop, words, data, model, release, serve, files, monitor, joined  # noqa: F401 - each adds its commands
 from tidegate.cli.base import app
 from tidegate.errors import TidegateError
 

@@ -191,15 +191,20 @@ class LabelJoin:
     def _forget(self) -> None:
         horizon = self.watermark - self.deadline - (self.deadline if self.keep is None else self.keep)
         while self._ripe and self._ripe[0].prediction.time < horizon:
-            key = self._ripe.popleft().prediction.request_id
-            slots = self._slots.get(key, ())
-            if len(slots) == 1 or all(slot.outcome is not PENDING for slot in slots):
-                self._slots.pop(key, None)
+            slot = self._ripe.popleft()
+            key = slot.prediction.request_id
+            others = [one for one in self._slots[key] if one is not slot]
+            if others:
+                self._slots[key] = others
+            else:
+                del self._slots[key]
                 self._labels.pop(key, None)
         while self._orphans and self._orphans[0][0] < horizon:
             key = heappop(self._orphans)[1]
-            if key not in self._slots:
-                self._labels.pop(key, None)
+            if key not in self._slots and key in self._labels:
+                self._labels[key] = [label for label in self._labels[key] if label.time >= horizon]
+                if not self._labels[key]:
+                    del self._labels[key]
 
 
 def standing(labels: Sequence[Label], cutoff: float) -> dict[str | None, Label]:

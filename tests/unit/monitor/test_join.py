@@ -121,3 +121,23 @@ def test_memory_follows_the_open_rows_and_not_history() -> None:
     assert join.known("p4999")
     assert not join.known("p0")
     assert join.counts.observed == 4990
+
+
+def test_a_forgotten_label_of_an_unknown_request_takes_no_newer_one_with_it() -> None:
+    join = LabelJoin(deadline=10.0, keep=5.0)
+    join.add_labels([label("a", 0.0, 0.0), label("a", 20.0)])
+    join.rows(26.0)
+    join.add_predictions([prediction("a", 19.0)])
+    assert [(row.outcome, row.label) for row in join.rows(50.0).matured] == [("observed", 1.0)]
+
+
+def test_a_version_is_remembered_for_as_long_as_its_own_row() -> None:
+    """Of two versions of one request the older one is forgotten; a repeat of the other is still known as one."""
+    join = LabelJoin(deadline=10.0, keep=5.0)
+    join.add_predictions([prediction("a", 0.0), prediction("a", 9.0, "v2")])
+    assert len(join.rows(20.0).matured) == 2
+    join.add_predictions([prediction("a", 9.0, "v2")])
+    assert join.rows(23.0).matured == []
+    assert join.counts.repeated == 1
+    join.rows(100.0)
+    assert not join.known("a")
