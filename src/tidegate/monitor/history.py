@@ -115,8 +115,8 @@ class History:
         before, number = self.manifest, self.manifest.step + 1
         paths = [self.folder / f"{kind}-{number:06d}.parquet" for kind in KINDS]
         counts = bulk.join(step, inputs, bulk.Outputs(*paths), fresh.work / "spill", memory)
-        for late in ("late", "corrected"):
-            counts["late" if late == "late" else "corrected_late"] += counts.pop(f"{late}_now")
+        counts["late"] += counts.pop("late_now")
+        counts["corrected_late"] += counts.pop("corrected_now")
         parts = {kind: self._added(kind, path, _ends(step, kind)) for kind, path in zip(KINDS, paths, strict=True)}
         self._put_together(parts, step)
         for part in (part for kind in KINDS for part in parts[kind] if part not in self._parts(kind)):
