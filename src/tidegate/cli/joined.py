@@ -1,4 +1,4 @@
-"""`tidegate monitor join`: the label join of the whole log, kept in the state folder."""
+"""`tidegate monitor`: the label join of the whole log, kept in the state folder, and what its labels cover."""
 
 from __future__ import annotations
 
@@ -47,13 +47,37 @@ def join(
     say(document, as_json, "\n".join(f"{name}: {value}" for name, value in document.items()))
 
 
+@monitor.command("labels")
+def labels(
+    model_file: ModelFile,
+    state: State = DEFAULT_STATE,
+    window: Annotated[str, typer.Option(help="How far back from the newest matured row.")] = "28d",
+    as_json: Json = False,
+) -> None:
+    """Say how many joined rows have a label and after how long: by version, guarded slice, tenth of the score."""
+    from tidegate.controller.slices import SliceValues, check_slices
+    from tidegate.monitor import report
+    from tidegate.monitor.history import History
+    from tidegate.spec import load_model
+
+    model = load_model(model_file)
+    check_slices(model)
+    loss = model.spec.release.judge.loss
+    readers = SliceValues(state, model.spec.workload).readers(names := loss.slices if loss else ())
+    history = History(state / FOLDER, model.spec.release.label_deadline.total_seconds())
+    span = report.span(window)
+    with _show(as_json, "reading the joined rows"):
+        document = report.labels(history, span, names, lambda row: tuple(read(row.prediction) for read in readers))
+    say(document, as_json, report.labels_text(document))
+
+
 @contextlib.contextmanager
-def _show(quiet: bool) -> Iterator[Callable[[str], None]]:
+def _show(quiet: bool, what: str = "joining") -> Iterator[Callable[[str], None]]:
     """Show what is at work on stderr, where it is a terminal and not `quiet`."""
     if quiet or not sys.stderr.isatty():
         yield lambda what: None
         return
     from rich.console import Console
 
-    with Console(stderr=True).status("joining") as status:
+    with Console(stderr=True).status(what) as status:
         yield status.update

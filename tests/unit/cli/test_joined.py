@@ -45,3 +45,18 @@ def test_wrong_use_is_one_line_and_makes_no_folder(tidegate, tmp_path):
         assert told.err.startswith(f"tidegate: {said}")
         assert told.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_says_what_is_covered_and_after_how_long(tidegate, tmp_path):
+    words = ("monitor", "labels", MODEL, "--state", tmp_path)
+    assert "tidegate monitor join" in tidegate(*words).err
+    for number in range(1, 21):
+        write(tmp_path, number)
+    tidegate("monitor", "join", MODEL, "--state", tmp_path)
+    told = json.loads(tidegate(*words, "--window", "10d", "--json").out)
+    assert (told["from"], told["to"]) == ("1970-01-10T00:00:00Z", "1970-01-20T00:00:00Z")
+    (whole, tenth) = told["groups"]
+    assert (whole["version"], whole["by"], whole["matured"], whole["share"]) == ("v1", "version", 11, 1.0)
+    assert (tenth["by"], tenth["value"], tenth["delay_median"]) == ("score", "1", 3600.0)
+    assert tidegate(*words).out.splitlines()[1] == "  v1: 19 rows, 100.0% with a label, after 3600 s (95 %: 3600 s)"
+    assert tidegate(*words, "--window", "long").err == "tidegate: --window: got 'long', takes a span such as 28d\n"

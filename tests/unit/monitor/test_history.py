@@ -17,7 +17,7 @@ from tidegate.errors import UserError
 from tidegate.monitor import bulk
 from tidegate.monitor import history as history_module
 from tidegate.monitor.history import KINDS, History
-from tidegate.monitor.history_rows import read_open, read_rows
+from tidegate.monitor.history_rows import read_rows
 from tidegate.observations import Label, Prediction, SegmentWriter
 
 
@@ -47,7 +47,18 @@ def write(log: tuple[Path, Path], *records: Prediction | Label, segment_bytes: i
 
 
 def rows(history: History) -> list[tuple[Any, ...]]:
-    return [(row.prediction.request_id, row.outcome) for row in read_rows(history, 0.0, 1e9)]
+    found = sorted(read_rows(history, 0.0, 1e9), key=lambda row: (row.prediction.time, row.prediction.request_id))
+    assert all(row.prediction.features in ([], [1.5, "JFK", None]) for row in found)
+    return [(row.prediction.request_id, row.outcome) for row in found]
+
+
+def waiting(history: History) -> list[str]:
+    """Ids of the rows that have not matured, in order of time."""
+    found = [
+        row for kind in ("open", "ahead") for path in history.files(kind) for row in pq.read_table(path).to_pylist()
+    ]
+    due = history.manifest.until - history.manifest.deadline
+    return [row["request_id"] for row in sorted(found, key=lambda row: row["time"]) if row["time"] > due]
 
 
 def test_a_step_takes_what_is_new_and_the_rest_stays_open(log: tuple[Path, Path], tmp_path: Path) -> None:
@@ -60,8 +71,7 @@ def test_a_step_takes_what_is_new_and_the_rest_stays_open(log: tuple[Path, Path]
     second = history.update(*log)
     assert (second["matured"], second["open"], second["labels"], second["corrected_late"]) == (1, 1, 2, 1)
     assert rows(history) == [("a/0", "observed"), ("b/0", "observed")]
-    (waiting,) = read_open(history, 0.0, 1e9)
-    assert (waiting.prediction.request_id, waiting.prediction.features) == ("c/0", [1.5, "JFK", None])
+    assert waiting(history) == ["c/0"]
 
 
 def test_a_torn_line_is_taken_once_it_is_whole(log: tuple[Path, Path], tmp_path: Path) -> None:
@@ -107,6 +117,14 @@ def test_a_file_without_a_needed_column_and_another_deadline_are_refused(
         history.update(*log)
     with pytest.raises(UserError, match="takes a folder of segments"):
         history.update(tmp_path / "nowhere", log[1])
+
+
+def test_a_folder_that_another_process_joins_in_is_refused(log: tuple[Path, Path], tmp_path: Path) -> None:
+    write(log, prediction("a", 1.0), label("a", 2.0))
+    history = History(tmp_path / "joined", deadline=1.0)
+    with history._alone(), pytest.raises(UserError, match="in use"):
+        History(tmp_path / "joined", deadline=1.0).update(*log)
+    assert history.update(*log)["predictions"] == 1
 
 
 STEP = """
@@ -168,7 +186,7 @@ def test_a_segment_that_grows_is_read_on_and_small_parts_are_put_together(
             segment.write_bytes(b"?" * (segment.stat().st_size - 1) + b"\n")
         assert all(len(history.files(kind)) <= 3 + len(KINDS) for kind in KINDS)
     assert rows(history) == [(f"q{number}/0", "observed") for number in range(14)]
-    assert [row.prediction.request_id for row in read_open(history, 0.0, 1e9)] == ["q14/0", "q15/0"]
+    assert waiting(history) == ["q14/0", "q15/0"]
 
 
 def test_more_rows_than_the_memory_holds_give_the_same(log: tuple[Path, Path], tmp_path: Path) -> None:
