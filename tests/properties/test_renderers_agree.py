@@ -111,7 +111,7 @@ def by_envoy(table: dict[str, Any], request: Request) -> Meaning:
         ways.append((service_name(MODEL, way["name"]), way["weight"], found, "".join(brings)))
     mirrors = action.get("request_mirror_policies", ())
     assert all(one["runtime_fraction"]["default_value"]["numerator"] == 100 for one in mirrors)
-    return frozenset(ways), frozenset(service_name(MODEL, one["cluster"]) for one in mirrors)
+    return frozenset(ways), frozenset(service_name(MODEL, one["cluster"].removesuffix("-mirror")) for one in mirrors)
 
 
 def by_gateway(route: dict[str, Any], request: Request) -> Meaning:

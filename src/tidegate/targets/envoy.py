@@ -1,6 +1,7 @@
 """Plan -> Envoy's configuration: bootstrap, clusters (CDS) and routes (RDS), as plain JSON values.
 
-A cluster is named by its version. `read_routes` is the way back: what a route table that Envoy has in force means.
+A cluster is named by its version; copies go by another one of it, `mirror_of`, which few may wait in. `read_routes` is
+the way back: what a route table that Envoy has in force means.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ PROBE = "/.tidegate/routes"
 IDLE_SECONDS = 30
 """Idle connections to services are closed after this; services keep theirs longer."""
 
+MIRROR = "-mirror"
+AT_ONCE, COPIES_AT_ONCE = 10_000, 128
+"""Requests in flight to one cluster. Each copy that a slow shadow keeps waiting holds a connection, and opening the
+next one costs the user's request time in the same thread: above this many the copy is dropped."""
+
 Json = dict[str, Any]
 _TYPE = "type.googleapis.com/envoy."
 
@@ -40,9 +46,18 @@ def bootstrap(port: int, admin_port: int, control_port: int, folder: str, host: 
 
 
 def clusters(endpoints: Mapping[str, Sequence[int]]) -> Json:
-    """CDS: for each version the ports on 127.0.0.1 that its replicas listen on."""
-    found = [_cluster(version, endpoints[version]) for version in sorted(endpoints)]
+    """CDS: for each version, and for copies to it, the ports on 127.0.0.1 that its replicas listen on."""
+    found = [
+        _cluster(name, endpoints[version], most)
+        for version in sorted(endpoints)
+        for name, most in ((version, AT_ONCE), (mirror_of(version), COPIES_AT_ONCE))
+    ]
     return _response([{"@type": _TYPE + "config.cluster.v3.Cluster", **cluster} for cluster in found])
+
+
+def mirror_of(version: str) -> str:
+    """The cluster by which copies go to a version."""
+    return version + MIRROR
 
 
 def routes(plan: Plan | None) -> Json:
@@ -65,7 +80,7 @@ def read_routes(table: Json) -> Observed:
     mirrored = [r["route"].get("request_mirror_policies", ()) for r in routes]
     return Observed(
         split=_split_of(last),
-        mirrors=tuple(policy["cluster"] for policy in max(mirrored, key=len)),
+        mirrors=tuple(policy["cluster"].removesuffix(MIRROR) for policy in max(mirrored, key=len)),
         release=next((found[RELEASE] for route in routes for found in _sets(route) if RELEASE in found), ""),
         sticky=_cookie_name(last),
         regions=_regions_of(routes),
@@ -164,7 +179,7 @@ def _way(entry: Entry) -> Json:
 
 def _mirror(version: str) -> Json:
     everything = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
-    return {"cluster": version, "runtime_fraction": everything, "trace_sampled": False}
+    return {"cluster": mirror_of(version), "runtime_fraction": everything, "trace_sampled": False}
 
 
 def _to_control() -> Json:
@@ -179,8 +194,8 @@ def _direct(match: Json, status: int, text: str) -> Json:
     return {"match": match, "direct_response": {"status": status, "body": {"inline_string": text}}}
 
 
-def _cluster(name: str, ports: Sequence[int]) -> Json:
-    limits = {"max_connections": 10000, "max_pending_requests": 10000, "max_requests": 10000, "max_retries": 1000}
+def _cluster(name: str, ports: Sequence[int], most: int = AT_ONCE) -> Json:
+    limits = {"max_connections": most, "max_pending_requests": most, "max_requests": most, "max_retries": 1000}
     options = {
         "@type": _TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http_protocol_options": {}},

@@ -99,8 +99,9 @@ class Gateway:
         return envoy.read_routes(found[0]["route_config"]) if found else Observed()
 
     def drained(self, version: str) -> bool:
-        """Whether no request to this version is in flight."""
-        return self._stat(f"cluster.{version}.upstream_rq_active") in ("0", "")
+        """Whether no request to this version is in flight, nor a copy of one."""
+        names = (version, envoy.mirror_of(version))
+        return all(self._stat(f"cluster.{name}.upstream_rq_active") in ("0", "") for name in names)
 
     def stop(self) -> None:
         """Stop listening, let what is in flight end, and stop."""
