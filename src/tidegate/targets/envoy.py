@@ -27,6 +27,19 @@ MIRROR = "-mirror"
 AT_ONCE, COPIES_AT_ONCE = 10_000, 128
 """Requests in flight to one cluster. Each copy that a slow shadow keeps waiting holds a connection, and opening the
 next one costs the user's request time in the same thread: above this many the copy is dropped."""
+_EJECTION = {
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": 5,
+    "interval": "1s",
+    "base_ejection_time": "1s",
+    "max_ejection_time": "10s",
+    "max_ejection_percent": 100,
+    **dict.fromkeys(
+        ("enforcing_consecutive_5xx", "enforcing_consecutive_gateway_failure", "enforcing_local_origin_success_rate"), 0
+    ),
+}
+"""A shadow to which no connection can be made is left alone for some seconds; its own errors are evidence and are not
+counted here."""
 
 Json = dict[str, Any]
 _TYPE = "type.googleapis.com/envoy."
@@ -47,11 +60,13 @@ def bootstrap(port: int, admin_port: int, control_port: int, folder: str, host: 
 
 def clusters(endpoints: Mapping[str, Sequence[int]]) -> Json:
     """CDS: for each version, and for copies to it, the ports on 127.0.0.1 that its replicas listen on."""
-    found = [
-        _cluster(name, endpoints[version], most)
-        for version in sorted(endpoints)
-        for name, most in ((version, AT_ONCE), (mirror_of(version), COPIES_AT_ONCE))
-    ]
+    found = []
+    for version in sorted(endpoints):
+        found.append(_cluster(version, endpoints[version]))
+        copies = _cluster(mirror_of(version), endpoints[version], COPIES_AT_ONCE)
+        # with nobody left a copy is dropped; else Envoy would try those that were left alone
+        nobody = {"common_lb_config": {"healthy_panic_threshold": {"value": 0}}}
+        found.append({**copies, **nobody, "outlier_detection": _EJECTION})
     return _response([{"@type": _TYPE + "config.cluster.v3.Cluster", **cluster} for cluster in found])
 
 
