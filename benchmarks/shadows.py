@@ -24,7 +24,7 @@ from tidegate.targets.gatewayd import Gateway
 from tidegate.targets.local import LocalTarget
 from tidegate.targets.processes import Record, free_port, is_free, listen, spawn, wait_until
 
-RATE, SECONDS, RUNS, EACH = 100.0, 10.0, 10, 3
+RATE, SECONDS, RUNS, EACH = 100.0, 10.0, 10, 6
 """Requests a second; seconds of a run; runs without a shadow; runs with each kind of shadow."""
 BODIES = [b'{"rows":[{"distance":1,"carrier":"UA"}]}']
 SHADOWS = ("sleeps 5 s", "refuses", "is killed")
