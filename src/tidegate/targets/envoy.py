@@ -24,7 +24,7 @@ IDLE_SECONDS = 30
 """Idle connections to services are closed after this; services keep theirs longer."""
 
 MIRROR = "-mirror"
-AT_ONCE, COPIES_AT_ONCE = 10_000, 128
+AT_ONCE, COPIES_AT_ONCE = 10_000, 64
 """Requests in flight to one cluster. Each copy that a slow shadow keeps waiting holds a connection, and opening the
 next one costs the user's request time in the same thread: above this many the copy is dropped."""
 _EJECTION = {
