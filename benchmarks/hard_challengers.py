@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -160,7 +161,7 @@ class Traffic:
         checks = self._last_checks()
         return Ended(
             release.get("state", ""), place, release.get("reason", ""),
-            release.get("sentence", "").replace(f"{self.state}/", ""), self.requests,
+            re.sub(r"(?<!\w)/\S*/", "", release.get("sentence", "")), self.requests,
             (self.known.time - BEGIN) / DAY, self.failed, self.served,
             release["challengers"][0]["digest"] in self.known.quarantined,
             (checks.get("loss", {}).get("estimate") or 0.0) < 0,

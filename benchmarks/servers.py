@@ -35,8 +35,9 @@ class Server:
 
     @property
     def command(self) -> str:
-        """The process's id and command line."""
-        return f"pid {self.process.pid}: {' '.join(word for word in self.process.cmdline() if word)}"
+        """The process's id and command line, without the folders of this machine."""
+        words = (Path(word).name if word.startswith("/") else word for word in self.process.cmdline() if word)
+        return f"pid {self.process.pid}: {' '.join(words)}"
 
     @property
     def rss(self) -> float:
