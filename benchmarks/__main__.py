@@ -10,14 +10,12 @@ import time
 
 from benchmarks.results import Result, machine, say, write
 
-NAMES = (
-    *("loop", "join", "serving", "small", "replica", "partitions", "stream", "online", "cold_start", "batch", "edge"),
-    "feedback_bias",
-)
+NAMES = ("loop", "join", "serving", "small", "replica", "partitions", "stream", "online", "cold_start", "batch", "edge")
 """Modules of this package, each with ``run() -> Result``."""
 LONG = (
     *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
-    *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "rare_event", "label_join"),
+    *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "feedback_bias", "rare_event"),
+    "label_join",
     *("diagnosis_report", "diagnosis_peers", "diagnosis_streams"),
 )
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""
