@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from rich.console import Console
 from rich.progress import track
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
+from benchmarks.results import CACHE
 
 
 class Piece(Protocol):

@@ -17,12 +17,11 @@ from pathlib import Path
 import psutil
 
 from benchmarks.replica import NAME, pinned
-from benchmarks.results import ROOT, say
+from benchmarks.results import CACHE, ROOT, say
 from tidegate.targets.gatewayd import http
 from tidegate.targets.processes import free_port, wait_until
 
 PEERS, VERSION = ROOT / "benchmarks/peers", "v1"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
 BIN = Path(sys.executable).parent
 
 

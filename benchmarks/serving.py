@@ -22,8 +22,8 @@ from benchmarks import servers
 from benchmarks.load import features, maximum, steady, vegeta
 from benchmarks.online import UNTIL, WORKLOAD, prepare
 from benchmarks.replica import NAME, _cores, pinned
-from benchmarks.results import Result, say
-from benchmarks.servers import CACHE, PEERS, Server
+from benchmarks.results import CACHE, Result, say
+from benchmarks.servers import PEERS, Server
 from benchmarks.serving_table import (
     BY_KEY,
     CLOSED,

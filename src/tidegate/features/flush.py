@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from tidegate.features.windows import CREATED
-from tidegate.ingest.stream_log import StreamLog, sync_folder
+from tidegate.ingest.disk import to_disk
+from tidegate.ingest.stream_log import StreamLog
 from tidegate.targets.processes import write_atomically
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Outgoing:
     def note_tick(self, known: datetime) -> None:
         """Time alone changed something: say so durably before anybody sees it."""
         (self._folder / "ticks" / f"{(known - START) // timedelta(microseconds=1)}").touch()
-        sync_folder(self._folder / "ticks")
+        to_disk(self._folder / "ticks")
 
     def ticks(self) -> list[datetime]:
         """The noted moments that may not be offline yet."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import PlatformError
-from tidegate.ingest.disk import read_parquet
+from tidegate.ingest.disk import read_parquet, to_disk
 from tidegate.workload import EVENT_TIME, Part
 
 if TYPE_CHECKING:
@@ -52,16 +52,7 @@ def write_durably(path: Path, rows: pl.DataFrame) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """The folder's names on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    to_disk(path.parent)
 
 
 class StreamLog:

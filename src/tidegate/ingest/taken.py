@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidegate.errors import PlatformError
-from tidegate.ingest.disk import atomic_file, sha256_of, write_parquet
+from tidegate.ingest.disk import atomic_file, sha256_of, to_disk, write_parquet
 
 if TYPE_CHECKING:
     import polars as pl
@@ -129,8 +129,8 @@ def save(folder: Path, ledger: Ledger) -> None:
     text = json.dumps({"parts": {name: vars(seen) for name, seen in ledger.parts.items()}, "tables": tables})
     with atomic_file(folder / LEDGER) as made:
         made.write_text(text, encoding="utf-8")
-        _to_disk(made)
-    _to_disk(folder)
+        to_disk(made)
+    to_disk(folder)
 
 
 def keep(folder: Path, table: str, name: str, rows: pl.DataFrame) -> tuple[str, str]:
@@ -139,7 +139,7 @@ def keep(folder: Path, table: str, name: str, rows: pl.DataFrame) -> tuple[str, 
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as made:
         path = Path(made) / "rows.parquet"
         write_parquet(rows, path)
-        _to_disk(path)
+        to_disk(path)
         digest = sha256_of(path)
         file = f"{table}/{name}-{digest[:16]}.parquet"
         path.replace(folder / file)
@@ -169,11 +169,3 @@ def _check(path: Path, size: int) -> None:
 
 def _damaged(path: Path) -> PlatformError:
     return PlatformError(f"{path} is damaged or gone; remove {path.parent} and ingest takes everything again")
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

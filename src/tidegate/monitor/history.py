@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from tidegate.errors import UserError
+from tidegate.ingest.disk import to_disk
 from tidegate.monitor import bulk
 from tidegate.observations import Label, Prediction, parse_segment, read_segment_from
 
@@ -120,7 +121,7 @@ class History:
         parts = {kind: self._added(kind, path, _ends(step, kind)) for kind, path in zip(KINDS, paths, strict=True)}
         self._put_together(parts, step)
         for part in (part for kind in KINDS for part in parts[kind] if part not in self._parts(kind)):
-            _sync(self.folder / part.name)
+            to_disk(self.folder / part.name)
         total = {name: before.counts.get(name, 0) + value for name, value in counts.items()} | {"open": counts["open"]}
         self.manifest = Manifest(
             before.deadline, before.keep, number, step.until, fresh.newest, fresh.taken, parts, total
@@ -261,17 +262,9 @@ def _newest_of(about: Any) -> Iterator[float]:
             yield float(statistics.max)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _replace(path: Path, content: bytes) -> None:
     made = path.with_name(f".{path.name}")
     made.write_bytes(content)
-    _sync(made)
+    to_disk(made)
     made.replace(path)
-    _sync(path.parent)
+    to_disk(path.parent)

@@ -144,7 +144,7 @@ elif at == "carried":
 elif at == "merged":
     history.FEW, bulk.merge = 1, dying(bulk.merge)
 elif at == "synced":
-    history._sync = dying(history._sync)
+    history.to_disk = dying(history.to_disk)
 elif at == "replaced":
     history._replace = dying(history._replace)
 history.History(made / "joined", 1.0).update(made / "predictions", made / "labels", until=10.0)
