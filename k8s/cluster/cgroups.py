@@ -15,6 +15,9 @@ _V2 = (_TOP / "cgroup.controllers").exists()
 _TREES = [_TOP] if _V2 else [_TOP / name for name in ("memory", "pids", "cpu")]
 MEMORY_LIMIT = 4 << 30
 """Bytes that all daemons together may use; they idle at about 1 GB."""
+SHARE = 8
+"""Of the processors, when they are all wanted: as much as this many sessions. They need a tenth of a processor, but an
+API server that waits for its turn behind a compiler lets its clients' calls run out of time."""
 
 
 def make(name: str) -> list[Path]:
@@ -22,9 +25,12 @@ def make(name: str) -> list[Path]:
     groups = [tree / NODE_NAME / name for tree in _TREES]
     for group in groups:
         group.mkdir(parents=True, exist_ok=True)
-    limit = _TOP / NODE_NAME / "memory.max" if _V2 else _TOP / "memory" / NODE_NAME / "memory.limit_in_bytes"
-    with suppress(OSError):  # a machine may not give its memory controller away: then there is no limit
-        limit.write_text(str(MEMORY_LIMIT))
+    limits = {"memory.max": MEMORY_LIMIT, "cpu.weight": SHARE * 100} if _V2 else {}
+    limits |= {} if _V2 else {"memory/memory.limit_in_bytes": MEMORY_LIMIT, "cpu/cpu.shares": SHARE * 1024}
+    for setting, value in limits.items():
+        tree, _, file = setting.rpartition("/")
+        with suppress(OSError):  # a machine may not give a controller away: then there is no limit
+            (_TOP / tree / NODE_NAME / file).write_text(str(value))
     return groups
 
 
