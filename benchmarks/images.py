@@ -28,7 +28,7 @@ def run() -> Result:
         rows=rows,
         budgets=[Budget("equal digests", "equal", "equal" if equal else "not equal", equal)],
         notes=[
-            "The digest is the manifest's, over the configuration and the uncompressed layers; twelve characters of it.",
+            "Twelve characters of the manifest's digest, which covers the configuration and the uncompressed layers.",
             "Each build starts from Debian's packages for the interpreter and from the lock file's wheels, downloaded.",
         ],
     )
