@@ -16,7 +16,11 @@ TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer
 
 
 def faults(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str]:
-    """Each fault as ``path: what``."""
+    """Each fault of a written value as ``path: what``."""
+    yield from of_node(schema, stored(schema, value), path)
+
+
+def of_node(schema: dict[str, Any], value: Any, path: str) -> Iterator[str]:
     if value is None and schema.get("nullable"):
         return
     kind = TYPES[schema["type"]]
@@ -28,7 +32,7 @@ def faults(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str]:
         yield from of_object(schema, value, path)
     if isinstance(value, list):
         for at, item in enumerate(value):
-            yield from faults(schema["items"], item, f"{path}[{at}]")
+            yield from of_node(schema["items"], item, f"{path}[{at}]")
     for rule in schema.get("x-kubernetes-validations", ()):
         if "oldSelf" not in rule["rule"] and not compiled(rule["rule"]).eval(data={"self": value}).value():
             yield f"{path}: {rule['message']}"
@@ -54,19 +58,21 @@ def of_object(schema: dict[str, Any], value: dict[str, Any], path: str) -> Itera
     yield from (f"{path}.{name}: required" for name in schema.get("required", ()) if name not in value)
     for name, inner in value.items():
         if name in known or of_any:
-            yield from faults(known.get(name, of_any), inner, f"{path}.{name}")
+            yield from of_node(known.get(name, of_any), inner, f"{path}.{name}")
         else:
             yield f"{path}.{name}: unknown field"
 
 
-def with_defaults(schema: dict[str, Any], value: Any) -> Any:
-    """A value as it is stored: with the defaults of the fields that it leaves out."""
-    if isinstance(value, list):
-        return [with_defaults(schema["items"], item) for item in value]
-    if not isinstance(value, dict) or "properties" not in schema:
+def stored(schema: dict[str, Any], value: Any) -> Any:
+    """A value as it is stored: nulls that mean nothing dropped, then defaults in place of what is left out."""
+    if isinstance(value, list) and "items" in schema:
+        return [stored(schema["items"], item) for item in value]
+    known = schema.get("properties", {})
+    if not isinstance(value, dict) or not known:
         return value
-    given = {n: f["default"] for n, f in schema["properties"].items() if "default" in f and n not in value}
-    return {name: with_defaults(schema["properties"].get(name, {}), part) for name, part in {**given, **value}.items()}
+    left = {n: part for n, part in value.items() if part is not None or n not in known or known[n].get("nullable")}
+    given = {name: field["default"] for name, field in known.items() if "default" in field and name not in left}
+    return {name: stored(known.get(name, {}), part) for name, part in {**left, **given}.items()}
 
 
 @lru_cache

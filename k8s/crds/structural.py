@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from tidegate.spec import SHARE_PATTERN, SPAN_PATTERN, format_span
 
 Schema = dict[str, Any]
-_DROPPED = ("title", "writeOnly", "format", "additionalProperties", "propertyNames", "$defs", "const", "default")
+_DROPPED = ("title", "writeOnly", "format", "additionalProperties", "$defs", "const", "default")
 _SPELLED = {SHARE_PATTERN: "A share, for example 0.5%.", SPAN_PATTERN: "A span, for example 24h."}
 _ORDER = (
     "type", "nullable", "format", "description", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum",
@@ -57,7 +57,7 @@ def _bare(schema: Schema) -> Schema:
 
 def _node(node: Schema, known: dict[str, Schema]) -> Schema:
     if "anyOf" in node:
-        return _nullable(node, known)
+        return _optional(node, known)
     if "$ref" in node:
         node = {**known[node["$ref"].rsplit("/", 1)[1]], **{key: v for key, v in node.items() if key != "$ref"}}
     made = {key: value for key, value in node.items() if key not in _DROPPED}
@@ -74,29 +74,27 @@ def _node(node: Schema, known: dict[str, Schema]) -> Schema:
     if "items" in node:
         made["items"] = _node(node["items"], known)
     made |= _fields(node, known)
-    if node.get("default") not in (None, []):
+    if node.get("default") is not None:
         made["default"] = _least(node["default"], made)
     return {key: made[key] for key in sorted(made, key=_ORDER.index)}
 
 
-def _nullable(node: Schema, known: dict[str, Schema]) -> Schema:
+def _optional(node: Schema, known: dict[str, Schema]) -> Schema:
+    """A field that may be null. Where null is the default the API server drops it, which is the same as leaving it out;
+    where the default is another, null has a meaning of its own and is kept.
+    """
     (one,) = (option for option in node["anyOf"] if option.get("type") != "null")
     around = {key: value for key, value in node.items() if key != "anyOf"}
-    made = _node({**one, **around}, known) | {"nullable": True}
-    return {key: made[key] for key in sorted(made, key=_ORDER.index)}
+    kept = {"nullable": True} if node.get("default") is not None else {}
+    return _node({**one, **around, **kept}, known)
 
 
 def _fields(node: Schema, known: dict[str, Schema]) -> Schema:
-    """Fields by name, else a mapping: of the names that are allowed, or of any name."""
+    """Fields by name, else a mapping of any name."""
     if "properties" in node:
         return {"properties": {name: _node(field, known) for name, field in node["properties"].items()}}
     values = node.get("additionalProperties")
-    if not isinstance(values, dict):
-        return {}
-    names = node.get("propertyNames", {})
-    if allowed := names.get("enum") or ([names["const"]] if "const" in names else None):
-        return {"properties": {name: _node(values, known) for name in allowed}}
-    return {"additionalProperties": _node(values, known)}
+    return {"additionalProperties": _node(values, known)} if isinstance(values, dict) else {}
 
 
 def _least(value: Any, schema: Schema) -> Any:

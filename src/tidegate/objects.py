@@ -60,6 +60,7 @@ class ArmShare(Strict):
     """One version's part of the requests."""
 
     version: str
+    """Its name."""
     share: Share
     """Its share of the answers that users get."""
 
@@ -92,8 +93,11 @@ class QuarantinedVersion(Strict):
     """A version that was aborted; only an explicit unquarantine brings it back."""
 
     version: str
+    """Its name."""
     digest: str
+    """SHA-256 over its files."""
     reason: str
+    """Why, in one word."""
 
 
 class ModelStatus(Strict):

@@ -309,13 +309,20 @@ class ShadowStage(Strict):
     """The least time that it takes; none: as long as the evidence takes."""
 
 
+class Sticky(Strict):
+    """By what a client keeps its arm."""
+
+    cookie: str
+    """Name of the cookie that the first answer sets."""
+
+
 class AbStage(Strict):
     """A fixed split over two arms or more."""
 
     arms: dict[str, Share]
     """Shares by arm that sum to 100%: `champion` and a name for each challenger."""
-    sticky: dict[Literal["cookie"], str] | None = None
-    """`cookie: NAME` keeps a client at the arm of its first request; none: drawn by request."""
+    sticky: Sticky | None = None
+    """A client keeps the arm of its first request; none: drawn by request."""
     requests: int = Field(5000, ge=1)
     """The least that it sees."""
 
