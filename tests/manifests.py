@@ -17,6 +17,7 @@ import yaml
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 OVERLAYS = ("local", "production")
+INTEGRATIONS = ("argo-rollouts", "argo-rollouts/controller", "argo-rollouts-plugin")
 KEYS = ("name", "topologyKey")
 """By what items of a list are the same in a strategic merge."""
 
@@ -24,6 +25,11 @@ KEYS = ("name", "topologyKey")
 def overlay(name: str) -> list[Json]:
     """Every object of an overlay."""
     return build(ROOT / "k8s/overlays" / name)
+
+
+def integration(name: str) -> list[Json]:
+    """Every object of an integration."""
+    return build(ROOT / "k8s/integrations" / name)
 
 
 def kubectl() -> str | None:
@@ -84,8 +90,10 @@ def change(found: list[Json], folder: Path, patch: Json) -> None:
         node: Any = one
         for name in before:
             node = node[int(name) if isinstance(node, list) else name]
-        if step["op"] != "replace":
-            raise KeyError(step["op"])
+        if step["op"] not in ("replace", "add") or (step["op"] == "replace") != (
+            isinstance(node, list) or last in node
+        ):
+            raise KeyError(step)
         node[int(last) if isinstance(node, list) else last] = step["value"]
 
 
