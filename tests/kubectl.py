@@ -43,9 +43,9 @@ def apply(*objects: Json, namespace: str = "", dry: bool = False, fields: str = 
     words = ["apply", "--server-side", "--force-conflicts", "--field-manager=test", f"--validate={fields.lower()}"]
     words += [f"--namespace={namespace}"] if namespace else []
     words += ["--dry-run=server"] if dry else []
-    told = kubectl(
-        *words, "--output=json", "--filename=-", stdin={"apiVersion": "v1", "kind": "List", "items": objects}
-    )
+    # one document each: of a List kubectl would check the fields itself, by a schema of everything
+    stream = "\n---\n".join(json.dumps(one) for one in objects)
+    told = kubectl(*words, "--output=json", "--filename=-", stdin=stream)
     found = json.loads(told)
     return found["items"] if found["kind"] == "List" else [found]
 
