@@ -58,7 +58,7 @@ class Pods(Strict):
 def parse_pods(document: Any, where: str) -> Pods:
     """Settings from a YAML document; UserError names the field that is wrong."""
     if not isinstance(document, dict):
-        raise UserError(where, type(document).__name__, "a mapping of pod settings; see docs/kubeflow.md")
+        raise UserError(where, type(document).__name__, "a mapping of pod settings; see docs/pipelines.md")
     try:
         return Pods.model_validate(document)
     except ValidationError as error:
