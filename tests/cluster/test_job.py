@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
+
 from contract.orchestrator import PACKAGE, OrchestratorContract, ended
 from namespace import IMAGE, POD, RESTRICTED, Namespace, database, namespace, of
 
@@ -18,6 +22,7 @@ from tidegate.errors import PlatformError
 from tidegate.orchestrators.job import JobOrchestrator
 from tidegate.orchestrators.pods import STATE, Pods, Resources
 
+pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 MODEL, UNTIL = "k8s/models/flight-delay.yaml", "2013-03-01T05:00:00Z"
 
