@@ -44,6 +44,9 @@ def run(
     until: Annotated[str | None, typer.Option(help="Use what had arrived by then (ISO 8601); now when absent.")] = None,
     mode: Annotated[str | None, typer.Option(help="auto, stateless or stateful; else the Model file's.")] = None,
     orchestrator: Annotated[str, typer.Option(help="auto, local, job or kubeflow.")] = "auto",
+    recurring: Annotated[
+        bool, typer.Option("--recurring", help="Kubeflow only: a recurring run by the file's schedule.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """One continuous-training run: steps with seconds, gate verdict, model version."""
@@ -51,6 +54,10 @@ def run(
     from tidegate.spec import load_model
 
     model = runs.with_mode(load_model(model_file), mode)
+    if recurring:
+        made = runs.schedule(model, state, orchestrator)
+        say({"recurring_run": made, "name": model.name}, as_json, f"recurring run {model.name}: {made}")
+        return
     result = runs.run_once(model, state, until, orchestrator, quiet=as_json)
     say(result.to_json(), as_json, result.to_text())
     if result.verdict == "refused":
