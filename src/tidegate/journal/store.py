@@ -7,6 +7,8 @@ meanwhile. Nothing is ever updated or deleted.
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +38,12 @@ class Journal:
     """An append-only list of events a model, at a database URL."""
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
-        if url.startswith("sqlite"):
+        embedded = url.startswith("sqlite")
+        # a server that was restarted has closed what stands in the pool
+        self._engine = sa.create_engine(
+            url, connect_args={"timeout": 30} if embedded else {}, pool_pre_ping=not embedded
+        )
+        if embedded:
             sa.event.listen(self._engine, "connect", _tune_sqlite)
             sa.event.listen(self._engine, "begin", _lock_sqlite)
         try:
@@ -80,6 +86,25 @@ class Journal:
         with self._engine.connect() as connection:
             return list(connection.execute(sa.select(_events.c.model).distinct().order_by(_events.c.model)).scalars())
 
+    def heads(self) -> dict[str, int]:
+        """The number of each model's last event."""
+        query = sa.select(_events.c.model, sa.func.max(_events.c.seq)).group_by(_events.c.model)
+        try:
+            with self._engine.connect() as connection:
+                return {model: seq for model, seq in connection.execute(query)}
+        except sa.exc.DatabaseError as error:
+            raise _unreadable(error) from None
+
+    def head(self, model: str) -> tuple[int, float]:
+        """Number and event time of the model's newest event; (0, 0.0) where there is none."""
+        query = sa.select(sa.func.max(_events.c.seq), sa.func.max(_events.c.time)).where(_events.c.model == model)
+        try:
+            with self._engine.connect() as connection:
+                seq, time = connection.execute(query).one()
+                return seq or 0, time or 0.0
+        except sa.exc.DatabaseError as error:
+            raise _unreadable(error) from None
+
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
@@ -91,8 +116,14 @@ class Journal:
         return _event(row) if row else None
 
 
+URL = "TIDEGATE_JOURNAL"
+"""Environment: the database URL of a journal that every model of a cluster shares, instead of one a state folder."""
+
+
 def open_journal(state: Path, create: bool = False) -> Journal:
-    """The journal of a state folder; UserError where there is none and `create` is false."""
+    """The journal of a state folder, or the one that `URL` names; UserError where there is none and no `create`."""
+    if url := os.environ.get(URL):
+        return Journal(url)
     path = state / "journal.db"
     if not create and not path.is_file():
         raise UserError(f"--state {state}", "no journal.db in it", "the state folder of a `tidegate up` or `run`")
@@ -146,7 +177,9 @@ def _make_tables(engine: sa.Engine) -> None:
     raise PlatformError("journal.db: locked by another process for 5 s")
 
 
-def _unreadable(error: sa.exc.DatabaseError) -> TamperedJournal:
+def _unreadable(error: sa.exc.DatabaseError) -> PlatformError:
+    if isinstance(error, sa.exc.OperationalError) and not isinstance(error.orig, sqlite3.Error):
+        return PlatformError(f"journal: {' '.join(str(error.orig).split())[:300]}")
     return TamperedJournal(f"journal.db: {error.orig}")
 
 
