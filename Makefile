@@ -47,10 +47,11 @@ judge-report: setup  ## error rates and speed of the judge; writes docs/results/
 diagnosis-report: setup  ## names given to planted causes, false alarms, beside its peers; writes docs/results/diagnosis*.md
 	@OMP_NUM_THREADS=1 $(RUN)/python -m benchmarks diagnosis_report diagnosis_peers diagnosis_streams --write
 
-golden: setup  ## write the generated files again: compiled pipeline, renderers, reference
+golden: setup  ## write the generated files again: compiled pipeline, renderers, definitions, reference
 	@$(RUN)/python -m pipelines.continuous_training
 	@$(RUN)/python -m pipelines.materialize
 	@$(RUN)/python -m pipelines.batch_prediction
+	@$(RUN)/python -m k8s.crds
 	@TIDEGATE_GOLDEN=write $(RUN)/python -m pytest tests/golden tests/unit/targets/test_renderers.py
 
 clean:  ## remove what the targets made, the environment too

@@ -39,5 +39,5 @@ def _check_arms(where: str, ab: AbStage) -> None:
         raise UserError(f"{where}.arms", list(ab.arms), f"the arm champion and 1 to {MOST_ARMS - 1} more")
     if abs(sum(ab.arms.values()) - 1) > 1e-9:
         raise UserError(f"{where}.arms", f"{sum(ab.arms.values()):.0%}", "arms that sum to 100%")
-    if ab.sticky and not _COOKIE.fullmatch(ab.sticky["cookie"]):
-        raise UserError(f"{where}.sticky.cookie", ab.sticky["cookie"], "the name of a cookie, without spaces or =")
+    if ab.sticky and not _COOKIE.fullmatch(ab.sticky.cookie):
+        raise UserError(f"{where}.sticky.cookie", ab.sticky.cookie, "the name of a cookie, without spaces or =")

@@ -41,7 +41,7 @@ def _backends(replicas: int, *versions: Version) -> tuple[Backend, ...]:
 def _split(release: Release, stage: Stage, alone: Plan) -> Plan:
     """The plan of a stage that gives challengers a share; regions before the one at hand keep their last weight."""
     if stage.ab:
-        sticky = stage.ab.sticky["cookie"] if stage.ab.sticky else ""
+        sticky = stage.ab.sticky.cookie if stage.ab.sticky else ""
         return replace(alone, split=_beside(release, stage, release.step), release=release.name, sticky=sticky)
     reached = regions_reached(release)
     if not reached or stage.canary is None or stage.canary.regions is None:
