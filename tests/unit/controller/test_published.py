@@ -7,6 +7,7 @@ import pytest
 from tests.simulated_loop import World, digest_of, quick
 from tidegate.controller.published import follow, kubernetes_event, model_status, release_object, release_status
 from tidegate.journal.fold import ModelState, fold
+from tidegate.objects import ModelStatus, ReleaseSettings, ReleaseStatus
 
 RETRAINS = {"volume": {"increase": "50%"}, "cooldown": "1h"}
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
@@ -38,6 +39,16 @@ def test_a_model_says_who_serves_and_what_was_aborted(lived: World) -> None:
         "Accepted": "True", "Ready": "True", "Progressing": "False", "Degraded": "False",
     }  # fmt: skip
     assert status["lastTrigger"]["causes"] == ["volume"]
+
+
+def test_all_of_it_is_what_the_definitions_take(lived: World) -> None:
+    events = lived.journal.read("quick")
+    for end in range(1, len(events), 3):
+        state, told = fold(events[:end]), follow({}, events[:end])
+        ModelStatus.model_validate(model_status(lived.model, state, 1, {}, NOW))
+        for one in told.values():
+            ReleaseSettings.model_validate(release_object("tidegate", OWNER, one["release"])["spec"])
+            ReleaseStatus.model_validate(release_status(one, state, {}, NOW))
 
 
 def test_nothing_is_said_anew_while_nothing_happens(lived: World) -> None:
