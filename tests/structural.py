@@ -47,7 +47,7 @@ def limits(schema: dict[str, Any], value: Any) -> Iterator[str]:
         low, high = schema.get("minimum", -float("inf")), schema.get("maximum", float("inf"))
         if value < low or value > high:
             yield "out of range"
-        if value == low and schema.get("exclusiveMinimum") or value == high and schema.get("exclusiveMaximum"):
+        if (value == low and schema.get("exclusiveMinimum")) or (value == high and schema.get("exclusiveMaximum")):
             yield "out of range"
     if isinstance(value, list) and not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
         yield "number of items"

@@ -60,8 +60,8 @@ class Cluster:
         return self._call("GET", kind, name, missing_is_none=True)
 
     def list(self, kind: str, labels: Mapping[str, str] | None = None) -> list[Json]:
-        """Every object with these labels."""
-        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        """Every object with these labels; an empty value asks for any."""
+        selector = ",".join(f"{key}={value}" if value else key for key, value in (labels or {}).items())
         found = self._call("GET", kind, "", {"labelSelector": selector} if selector else {})
         # a list leaves out what its items are
         return [{"kind": kind, **item} for item in (found or {}).get("items", ())]

@@ -25,7 +25,7 @@ from tidegate.errors import Conflict, NotReady, PlatformError, UserError
 from tidegate.journal.fold import ModelState
 from tidegate.journal.store import Journal
 from tidegate.kube import Cluster
-from tidegate.orchestrators.base import Orchestrator
+from tidegate.orchestrators.choose import orchestrator_of
 from tidegate.register.models import trusted
 from tidegate.spec import Model, parse_model
 from tidegate.targets.kubernetes import KubernetesTarget
@@ -56,8 +56,6 @@ class Settings:
     token: str
     gateway: str = "tidegate"
     domain: str = ""
-    orchestrator: str = "job"
-    """What ``auto`` of a Model file means."""
 
 
 class Worker:
@@ -126,7 +124,7 @@ class Worker:
                 return self._next()
             except (PlatformError, OSError) as error:
                 return self._failed(error)
-            except Exception as error:  # noqa: BLE001 - whatever ails one model, the others go on
+            except Exception as error:
                 logger.exception("%s: starting again from the journal", self.name)
                 self._close()
                 self._built = 0
@@ -192,15 +190,16 @@ class Worker:
         folder = self._settings.state / self.name
         for part in ("models", "observations/predictions", "observations/labels"):
             (folder / part).mkdir(parents=True, exist_ok=True)
+        keys = tuple(trusted(model.spec.trust, self._settings.state))
         keep = () if model.spec.training.retain else ("--no-features",)
         place = Place(
             self.name, self._cluster.namespace, self._settings.image, self.name, self._clock.kind,
-            model.spec.serving.replicas.max, tuple(trusted(model.spec.trust, folder)), keep, owner=self.owner,
+            model.spec.serving.replicas.max, keys, keep, owner=self.owner,
         )  # fmt: skip
         self._target = self._target_at(place)
         self._count += 1
         feed = Feed(folder, model, f"labels-{self._lease.epoch}-{self._count}")
-        parts: Any = (self._target, orchestrator_of(model, folder, self._settings.orchestrator), self._clock, feed)
+        parts: Any = (self._target, orchestrator_of(model, folder), self._clock, feed)
         beside: Any = (AliasMirror(folder, self.name), _batches(model, folder), webhook_of(model.spec))
         controller = Controller(model, self._journal, *parts, *beside)
         self._claim(controller, model)
@@ -297,12 +296,6 @@ class Worker:
         metadata = {"name": name, "namespace": self._cluster.namespace}
         body = {"apiVersion": published.GROUP, "kind": kind, "metadata": metadata, "status": status}
         self._cluster.apply(body, "/status")
-
-
-def orchestrator_of(model: Model, folder: Path, usual: str) -> Orchestrator:
-    """The orchestrator that a Model object names; `usual` where it says auto."""
-    name = model.spec.pipeline.orchestrator
-    return runs.orchestrator_of(usual if name == "auto" else name, folder)
 
 
 def _batches(model: Model, folder: Path) -> Any:

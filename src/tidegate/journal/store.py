@@ -18,6 +18,9 @@ import sqlalchemy as sa
 from tidegate.errors import Conflict, PlatformError, TamperedJournal, UserError
 from tidegate.journal.events import GENESIS, Draft, Event, canonical, intact, seal
 
+URL = "TIDEGATE_JOURNAL"
+"""Environment variable: the database of the journal where it is not the state folder's, a cluster's PostgreSQL."""
+
 _metadata = sa.MetaData()
 _events = sa.Table(
     "events",
@@ -39,7 +42,7 @@ class Journal:
 
     def __init__(self, url: str) -> None:
         embedded = url.startswith("sqlite")
-        # a server that was restarted has closed what stands in the pool
+        # a server may have restarted since the last turn: a connection is tried before it is used
         self._engine = sa.create_engine(
             url, connect_args={"timeout": 30} if embedded else {}, pool_pre_ping=not embedded
         )
@@ -116,14 +119,16 @@ class Journal:
         return _event(row) if row else None
 
 
-URL = "TIDEGATE_JOURNAL"
-"""Environment: the database URL of a journal that every model of a cluster shares, instead of one a state folder."""
-
-
 def open_journal(state: Path, create: bool = False) -> Journal:
-    """The journal of a state folder, or the one that `URL` names; UserError where there is none and no `create`."""
+    """The journal of a state folder, or the one whose URL is in the environment.
+
+    Raises UserError where the folder has none and `create` is false, or where the URL is none.
+    """
     if url := os.environ.get(URL):
-        return Journal(url)
+        try:
+            return Journal(url)
+        except (sa.exc.ArgumentError, ImportError):  # the URL is not told: it has a password
+            raise UserError(URL, "a URL that SQLAlchemy does not open", "a URL like postgresql+psycopg://…") from None
     path = state / "journal.db"
     if not create and not path.is_file():
         raise UserError(f"--state {state}", "no journal.db in it", "the state folder of a `tidegate up` or `run`")
@@ -168,7 +173,7 @@ def _make_tables(engine: sa.Engine) -> None:
     for _ in range(100):
         try:
             return _metadata.create_all(engine)
-        except sa.exc.OperationalError as error:
+        except sa.exc.DatabaseError as error:
             # turning WAL on takes the whole file and, unlike a write, does not wait for its turn; the loser of a
             # race for the first CREATE finds the table there
             if not any(sign in str(error.orig) for sign in ("locked", "already exists")):

@@ -107,18 +107,26 @@ def trusted(trust: TrustSpec | None, state: Path) -> Sequence[str]:
 
 
 def public_key(state: Path) -> bytes:
-    """The 32 raw bytes that verify what this state folder signs; makes the key pair on first use."""
-    _private_key(state / "keys")
-    return bytes.fromhex((state / "keys" / _PUBLIC).read_text(encoding="ascii"))
+    """The 32 raw bytes that verify what this state folder signs; makes the key pair on first use.
+
+    On a cluster ``STATE/keys`` is a mounted Secret, of which pods that only verify are given the public key alone.
+    """
+    path = state / "keys" / _PUBLIC
+    if not path.is_file():
+        _private_key(state / "keys")
+    return bytes.fromhex(path.read_text(encoding="ascii"))
 
 
 def _private_key(keys: Path) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = keys / _PRIVATE
-    if not path.is_file():
-        _create(path, Ed25519PrivateKey.generate().private_bytes_raw().hex())
+    try:
+        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.is_file():
+            _create(path, Ed25519PrivateKey.generate().private_bytes_raw().hex())
+    except OSError as error:
+        raise PlatformError(f"{path}: {error.strerror}; it is neither mounted nor can it be made") from None
     private = bytes.fromhex(path.read_text(encoding="ascii"))
     if not (keys / _PUBLIC).is_file():
         _create(keys / _PUBLIC, Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw().hex())

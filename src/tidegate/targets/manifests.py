@@ -84,9 +84,9 @@ def merge_objects(place: Place, plan: Plan) -> list[Json]:
     return [deployment, _service(place, name, labels), _budget(place, name, labels, 1)]
 
 
-def selector(place: Place, version: str = "") -> dict[str, str]:
-    """The labels by which the pods of a model, or of one of its versions, are found."""
-    return {MODEL: place.model, **({VERSION: version} if version else {})}
+def selector(place: Place) -> dict[str, str]:
+    """The labels by which everything of a model's versions is found; runs of the model have no version."""
+    return {MODEL: place.model, VERSION: ""}
 
 
 def _labels(place: Place, version: str, component: str) -> dict[str, str]:

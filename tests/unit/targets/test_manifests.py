@@ -66,7 +66,7 @@ def test_a_server_sees_its_own_log_and_a_checked_model_and_nothing_else_of_the_s
     mounted = {one["mountPath"]: (one.get("subPath"), one.get("readOnly", False)) for one in server["volumeMounts"]}
     assert mounted == {
         "/observations": ("flight-delay/observations/predictions", False), "/etc/tidegate": (None, True),
-        "/model": (None, True), "/tmp": (None, False),
+        "/model": (None, True), "/tmp": (None, False),  # noqa: S108
     }  # fmt: skip
     assert {one.get("subPath") for one in fetch["volumeMounts"]} == {"flight-delay/models", None}
     for container in (fetch, server):
