@@ -116,11 +116,9 @@ class Cluster:
         path = f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
         query = f"?{urlencode(words)}" if words else ""
         headers = {"Accept": "application/json", "Content-Type": content}
-        # an apply is YAML, of which JSON is a part
-        sent: Any = json.dumps(body) if content.endswith("yaml") else body
         try:
             answer = self._client.call_api(
-                path + query, method, header_params=headers, body=sent, auth_settings=["BearerToken"],
+                path + query, method, header_params=headers, body=body, auth_settings=["BearerToken"],
                 _preload_content=False, _return_http_data_only=True, _request_timeout=SECONDS,
             )  # fmt: skip
             found: Json = json.loads(answer.data)

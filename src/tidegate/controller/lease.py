@@ -19,10 +19,11 @@ from tidegate.kube import Cluster
 
 logger = logging.getLogger(__name__)
 
-LASTS, GIVES_UP, EVERY = 15.0, 10.0, 2.0
+LASTS, GIVES_UP, EVERY = 20.0, 15.0, 2.0
 """Seconds: how long a Lease holds without renewal, when its holder stops leading, and between two tries."""
 BEGINNING = 1735689600
-"""2025-01-01T00:00:00Z. A Lease that is made anew starts at the seconds since, above any that was deleted."""
+"""2025-01-01T00:00:00Z. A Lease that is made anew starts at the quarters of a second since then, above any that was
+deleted (the field has 31 bits: until 2042)."""
 
 Json = dict[str, Any]
 
@@ -89,7 +90,7 @@ class Lease:
     def _take(self) -> bool:
         started, found = time.monotonic(), self._cluster.get("Lease", self.name)
         if found is None:
-            epoch = int(time.time()) - BEGINNING
+            epoch = int(4 * (time.time() - BEGINNING))
             body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self.name}}
             return self._won(lambda: self._cluster.create({**body, "spec": self._spec(epoch)}), started, epoch)
         spec = found["spec"]

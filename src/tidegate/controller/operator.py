@@ -218,6 +218,7 @@ def run(where: Where, settings: Settings, kind: ClockKind) -> None:
 
 
 async def _run(where: Where, settings: Settings, kind: ClockKind) -> None:
+    import kopf  # noqa: F401 - takes seconds, which a leader does not have
     import uvicorn
 
     cluster = Cluster(where.namespace)
@@ -227,11 +228,13 @@ async def _run(where: Where, settings: Settings, kind: ClockKind) -> None:
     serving = asyncio.create_task(http.serve())
     acquiring = asyncio.create_task(asyncio.to_thread(lease.acquire, lambda: serving.done()))
     await asyncio.wait([serving, acquiring], return_when=asyncio.FIRST_COMPLETED)
-    if not serving.done():
-        await _lead(cluster, lease, where, settings, kind, server, serving)
-    http.should_exit = True
-    lease.stop()
-    await asyncio.gather(serving, acquiring)
+    try:
+        if not serving.done():
+            await _lead(cluster, lease, where, settings, kind, server, serving)
+    finally:
+        http.should_exit = True
+        await asyncio.to_thread(lease.stop)
+        await asyncio.gather(serving, acquiring)
 
 
 async def _lead(
@@ -264,7 +267,7 @@ async def _lead(
     parts["the journal is not watched"].cancel()
     await asyncio.wait([parts["the scheduler ended"], parts["the watches ended"]], timeout=30)
     error = operator.scheduler.failed or next((task.exception() for task in done), None)
-    if why:
+    if why and error:  # kopf's watches end without one at a signal
         raise PlatformError(f"{why}: {error}") from error
 
 
@@ -303,6 +306,7 @@ async def _watch(operator: Operator, where: Where, stop: asyncio.Event, server: 
     settings.scanning.disabled = True
     settings.watching.server_timeout = 600
     settings.networking.error_backoffs = [0.5, 1, 1, 2, 2, *[3] * 40]
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     models: Any = ("tidegate.dev", "v1alpha1", "models")
     labels = dict(where.selector)
 

@@ -10,7 +10,6 @@ that was read. A leader that was deposed meanwhile reads a later epoch, or write
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -83,12 +82,10 @@ class KubernetesTarget:
             return self._seen[1]
         at, route = time.monotonic(), self._cluster.get("HTTPRoute", self.place.model)
         deployments = self._deployments()
-        ready: dict[tuple[str, str], int] = defaultdict(int)
-        for one in deployments:
-            if not _ends(one):
-                ready[one["metadata"]["labels"][VERSION], one["metadata"]["annotations"][DIGEST]] += 0
+        ready = {_who(one): 0 for one in deployments if not _ends(one)}
         for pod in self._pods.read():
-            ready[pod.version, pod.digest] += pod.ready and not pod.ending
+            if (pod.version, pod.digest) in ready:
+                ready[pod.version, pod.digest] += pod.ready and not pod.ending
         ours = self._as_sent([*([route] if route else []), *deployments])
         traffic = read_route(route) if route and ours else Observed()
         merges = any(count for (version, _), count in ready.items() if version == MERGE)
@@ -249,6 +246,12 @@ class KubernetesTarget:
 def _told(found: Json) -> Json:
     """The spec of an object, without what an HPA says."""
     return {key: value for key, value in found["spec"].items() if (found["kind"], key) != ("Deployment", "replicas")}
+
+
+def _who(deployment: Json) -> tuple[str, str]:
+    """Version and digest of a Deployment of ours."""
+    metadata = deployment["metadata"]
+    return metadata["labels"][VERSION], metadata["annotations"][DIGEST]
 
 
 def _ends(found: Json) -> bool:
