@@ -20,8 +20,8 @@ _SPELLED = {SHARE_PATTERN: "A share, for example 0.5%.", SPAN_PATTERN: "A span, 
 _ORDER = (
     "type", "nullable", "format", "description", "enum", "pattern", "minimum", "exclusiveMinimum", "maximum",
     "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems", "default", "required",
-    "x-kubernetes-list-type",
-    "x-kubernetes-list-map-keys", "x-kubernetes-validations", "properties", "additionalProperties", "items",
+    "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-validations", "properties",
+    "additionalProperties", "items",
 )  # fmt: skip
 _LIMITS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
