@@ -1,12 +1,15 @@
-"""``python -m k8s.cluster up | down | status | images | kubeconfig | env``: the test cluster, from the command line."""
+"""``python -m k8s.cluster up | down | test | images | build | status | kubeconfig | env``: the test cluster."""
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 
 from k8s.cluster import daemons, kind, machine, node, places
 from k8s.cluster.buildah import TARGETS
+from k8s.cluster.images import TAG, load_ours
+from k8s.cluster.say import SECONDS, phase, say
 from tidegate.errors import TidegateError, UserError
 
 
@@ -31,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     down.set_defaults(call=_down)
     images = verbs.add_parser("images", help="build Tidegate's images again and load what changed")
     images.add_argument("targets", nargs="*", metavar="TARGET", help=f"{', '.join(TARGETS)}; both when none is named")
+    images.add_argument("--tag", default=TAG, help=f"instead of {TAG}, for trying something beside what runs")
     images.set_defaults(call=_images)
+    verbs.add_parser("test", help="up, then every test that needs the cluster").set_defaults(call=_test)
     verbs.add_parser("build", help="compile the programs from source, start nothing").set_defaults(call=_build)
     verbs.add_parser("status", help="what runs").set_defaults(call=_status)
     verbs.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig").set_defaults(call=_path)
@@ -62,12 +67,20 @@ def _images(given: argparse.Namespace) -> None:
     if unknown := set(targets) - set(TARGETS):
         raise UserError("images", ", ".join(sorted(unknown)), " or ".join(TARGETS))
     if machine.road() == "kind":
-        kind.build_ours(targets)
+        kind.build_ours(targets, given.tag)
         return
-    from k8s.cluster.images import load_ours
-
-    for name in load_ours(targets):
+    for name in load_ours(targets, given.tag):
         print(name)
+
+
+def _test(given: argparse.Namespace) -> int:
+    given.no_images = False
+    _up(given)
+    with phase("tests"):
+        words = ("pytest", "-m", "cluster", "--durations=15", "tests/cluster")
+        status = subprocess.run([sys.executable, "-m", *words], cwd=places.CLONE, check=False).returncode
+    say("phases: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in SECONDS.items()))
+    return status
 
 
 def _build(_: argparse.Namespace) -> None:

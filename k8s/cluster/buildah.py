@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
-from k8s.cluster import debian, oci
+from k8s.cluster import debian
 from k8s.cluster.commands import run
+from k8s.cluster.container_storage import export
 from k8s.cluster.places import CLONE, IMAGES
 
 BASE = "docker.io/library/python:3.11-slim-bookworm"
@@ -32,9 +33,7 @@ def build(target: str, layout: Path, store: Path = IMAGES / "buildah", cache: bo
         *(("--layers",) if cache else ("--no-cache",)),
         *("--file", FILE, "--ignorefile", f"{FILE}.dockerignore", *trust, CLONE),
     )
-    _buildah(store, "push", "--quiet", "--disable-compression", name, f"oci:{layout}:latest")
-    _prune(layout)
-    return str(oci.manifest_of(layout)["digest"])
+    return export(store / "root", name, layout)
 
 
 def _base(store: Path) -> None:
@@ -58,11 +57,3 @@ def _base(store: Path) -> None:
 def _buildah(store: Path, verb: str, *words: str | Path) -> str:
     places = ("--root", store / "root", "--runroot", store / "run", "--storage-driver", "overlay")
     return run("nice", "-n", "5", "buildah", *places, verb, *words, env={"TMPDIR": str(store / "tmp")})
-
-
-def _prune(layout: Path) -> None:
-    """Blobs of earlier builds that the present image does not have."""
-    kept = {oci.blob_path(layout, digest).name for digest in oci.blobs_of(layout)}
-    for blob in (layout / "blobs" / "sha256").iterdir():
-        if blob.name not in kept:
-            blob.unlink()

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from k8s.cluster import buildah, third_party
 from k8s.cluster.load import load
 from k8s.cluster.places import IMAGES
 from k8s.cluster.say import phase
 
-VERSION = "0.1.0"
+TAG = "0.1.0"
+"""What manifests name. A tag is never `latest`: the kubelet would try to pull it."""
 
 
-def build_ours(targets: tuple[str, ...] = buildah.TARGETS) -> dict[str, Path]:
-    """Build Tidegate's own images from the clone; their OCI layouts by full name."""
-    layouts = {}
-    for target in targets:
-        layout = IMAGES / f"tidegate-{target}"
-        with phase(f"built image {target} from {buildah.FILE.name}"):
-            buildah.build(target, layout)
-        layouts[name_of(target)] = layout
-    return layouts
+def load_ours(targets: tuple[str, ...] = buildah.TARGETS, tag: str = TAG) -> list[str]:
+    """Build Tidegate's own images from the clone and load what changed; the names that changed.
 
-
-def load_ours(targets: tuple[str, ...] = buildah.TARGETS) -> list[str]:
-    """Build and load Tidegate's own images; names of those that changed. Pods keep what they were started with."""
-    return [name for name, layout in build_ours(targets).items() if load(layout, name)]
+    Pods keep the image that they were started with: `kubectl rollout restart` brings them the new one.
+    """
+    changed = []
+    with _alone():
+        for target in targets:
+            layout, name = IMAGES / f"tidegate-{target}", name_of(target, tag)
+            with phase(f"built image {target} from {buildah.FILE.name}"):
+                buildah.build(target, layout)
+            if load(layout, name):
+                changed.append(name)
+    return changed
 
 
 def load_third_party() -> None:
     """Make and load the others."""
-    for image in third_party.make():
-        load(image.layout, image.full_name)
+    with _alone():
+        for image in third_party.make():
+            load(image.layout, image.full_name)
 
 
-def name_of(target: str) -> str:
+def name_of(target: str, tag: str = TAG) -> str:
     """The full name of one of our images."""
-    return f"localhost/tidegate/{target}:{VERSION}"
+    return f"localhost/tidegate/{target}:{tag}"
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One build at a time: two clones may share the cluster."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with (IMAGES / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -10,7 +10,7 @@ import time
 
 from k8s.cluster import buildah
 from k8s.cluster.commands import run
-from k8s.cluster.images import name_of
+from k8s.cluster.images import TAG, name_of
 from k8s.cluster.places import CLONE, KUBECONFIG, MANIFESTS, READY
 from k8s.cluster.say import phase, say
 
@@ -62,12 +62,12 @@ def up(ours: bool = True) -> None:
     say(f"{time.monotonic() - began:7.1f} s  the cluster is up; kubeconfig: {KUBECONFIG}")
 
 
-def build_ours(targets: tuple[str, ...] = buildah.TARGETS) -> None:
+def build_ours(targets: tuple[str, ...] = buildah.TARGETS, tag: str = TAG) -> None:
     """Build Tidegate's own images with Docker and load them into the node."""
     for target in targets:
-        words = ("--target", target, "--tag", name_of(target), "--file", buildah.FILE)
+        words = ("--target", target, "--tag", name_of(target, tag), "--file", buildah.FILE)
         run("docker", "build", "--quiet", *words, CLONE, env={"DOCKER_BUILDKIT": "1", "SOURCE_DATE_EPOCH": "0"})
-        run("kind", "load", "docker-image", "--name", _NAME, name_of(target))
+        run("kind", "load", "docker-image", "--name", _NAME, name_of(target, tag))
 
 
 def down() -> None:

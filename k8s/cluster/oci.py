@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,42 @@ def write(layout: Path, tree: Path, config: Mapping[str, Any]) -> str:
     beside = layout.with_name(f".{layout.name}")
     shutil.rmtree(beside, ignore_errors=True)
     (beside / "blobs" / "sha256").mkdir(parents=True)
-    layer = _layer(beside, tree)
+    described = _layer(beside, tree)
     image = {
         "architecture": _MACHINES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+        "rootfs": {"type": "layers", "diff_ids": [described["digest"]]},
     }
-    manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": _blob(beside, _CONFIG, image), "layers": [layer]}
-    described = _blob(beside, _MANIFEST, manifest)
-    (beside / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
-    (beside / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    digest = write_image(beside, _canonical(image), [described])
     shutil.rmtree(layout, ignore_errors=True)
     beside.replace(layout)
+    return digest
+
+
+def write_image(layout: Path, config: bytes, layers: Sequence[Mapping[str, Any]]) -> str:
+    """Make the layout be the image of this configuration and these layers, which it has; the manifest's digest.
+
+    Blobs of another image go.
+    """
+    described = _blob(layout, _CONFIG, config)
+    manifest = {"schemaVersion": 2, "mediaType": _MANIFEST, "config": described, "layers": list(layers)}
+    described = _blob(layout, _MANIFEST, _canonical(manifest))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    beside = layout / ".index.json"
+    beside.write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    beside.replace(layout / "index.json")
+    kept = {blob_path(layout, digest).name for digest in blobs_of(layout)}
+    for blob in (layout / "blobs" / "sha256").iterdir():
+        if blob.name not in kept:
+            blob.unlink()
     return str(described["digest"])
+
+
+def layer(digest: str, size: int) -> dict[str, Any]:
+    """The descriptor of an uncompressed layer."""
+    return {"mediaType": _LAYER, "digest": digest, "size": size}
 
 
 def manifest_of(layout: Path) -> dict[str, Any]:
@@ -79,8 +100,11 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(entry, io.BytesIO(content))
 
 
-def _blob(layout: Path, kind: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+def _canonical(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _blob(layout: Path, kind: str, content: bytes) -> dict[str, Any]:
     digest = hashlib.sha256(content).hexdigest()
     (layout / "blobs" / "sha256" / digest).write_bytes(content)
     return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content)}
@@ -96,7 +120,7 @@ def _layer(layout: Path, tree: Path) -> dict[str, Any]:
         digest = hashlib.file_digest(written, "sha256").hexdigest()
     size = path.stat().st_size
     path.replace(layout / "blobs" / "sha256" / digest)
-    return {"mediaType": _LAYER, "digest": f"sha256:{digest}", "size": size}
+    return layer(f"sha256:{digest}", size)
 
 
 def _sorted(tree: Path) -> Iterator[Path]:

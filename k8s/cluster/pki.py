@@ -140,6 +140,7 @@ def _kubeconfig(name: str, path: Path) -> None:
 
 def _secret(path: Path, content: bytes) -> None:
     """Written beside its place and renamed, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}")
     beside.unlink(missing_ok=True)
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -49,7 +49,9 @@ class Image:
         return made.hexdigest()
 
 
-def _images() -> tuple[Image, ...]:
+def images() -> tuple[Image, ...]:
+    """Every one of them, made or not."""
+
     def go(name: str) -> Mapping[str, Path]:
         return {f"/usr/local/bin/{name}": BIN / name}
 
@@ -78,15 +80,15 @@ def _images() -> tuple[Image, ...]:
 
 def make() -> list[Image]:
     """Make those images whose inputs changed; all of them, made."""
-    images = list(_images())
-    for image in images:
+    made = list(images())
+    for image in made:
         stamp = image.layout.with_name(f"{image.layout.name}.made-from")
         made_from = image.made_from()
         if not (stamp.exists() and stamp.read_text() == made_from and image.layout.exists()):
             with phase(f"made image {image.name}"):
                 _make(image)
             stamp.write_text(made_from)
-    return images
+    return made
 
 
 def _make(image: Image) -> None:

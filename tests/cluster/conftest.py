@@ -1,142 +1,110 @@
-"""Tests on a real cluster: the one of KUBECONFIG, else the built one of this machine (`python -m k8s.cluster up`)."""
+"""A real cluster, which must be up (`make cluster-up`); tests here use namespaces of their own in it."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 for folder in (Path(__file__).parents[2], Path(__file__).parents[1]):
     sys.path.insert(0, str(folder))
 
-from k8s.cluster.places import BIN, KUBECONFIG  # noqa: E402
-from tidegate.kube import Cluster  # noqa: E402
+from cluster.space import Space  # noqa: E402
 
-SERVING = os.environ.get("TIDEGATE_TEST_SERVING", "localhost/tidegate/serving:0.1.0")
-TOKEN = "secret"
+from k8s.cluster.places import BIN, KUBECONFIG, READY  # noqa: E402
 
-
-def kubectl(*words: str, stdin: bytes | None = None, check: bool = True) -> str:
-    """What kubectl prints; AssertionError with what it says when it fails."""
-    program = str(BIN / "kubectl") if (BIN / "kubectl").exists() else "kubectl"
-    done = subprocess.run((program, *words), input=stdin, capture_output=True, check=False)
-    assert not check or done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr.decode()}"
-    return done.stdout.decode()
+SAFE_POD = {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
+SAFE = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def reachable() -> None:
-    """KUBECONFIG names a cluster that answers; else every test here is skipped."""
-    if "KUBECONFIG" not in os.environ and KUBECONFIG.exists():
-        os.environ["KUBECONFIG"] = str(KUBECONFIG)
-    if "KUBECONFIG" not in os.environ:
-        pytest.skip("no cluster: KUBECONFIG is not set and `python -m k8s.cluster up` was not run")
-    kubectl("get", "--raw", "/readyz")
+class Cluster:
+    """kubectl as the cluster's administrator, in one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+
+    def kubectl(self, *words: str, stdin: str | None = None) -> str:
+        """Standard output; a failure is the test's, with what kubectl said."""
+        done = self.ask(*words, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def ask(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """The same, when a refusal is what is expected."""
+        command = [str(BIN / "kubectl"), "--kubeconfig", str(KUBECONFIG), "--namespace", self.namespace, *words]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=200, check=False)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Server-side apply."""
+        document = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        self.kubectl("apply", "--server-side", "--filename", "-", stdin=document)
+
+    def get(self, *words: str) -> Any:
+        """An object, or a list of them."""
+        return json.loads(self.kubectl("get", *words, "--output", "json"))
 
 
-class Space:
-    """A namespace of its own, restricted, with what the base gives every installation: volume, token, Gateway."""
-
-    def __init__(self, gateway: bool) -> None:
-        self.name = f"test-{uuid.uuid4().hex[:8]}"
-        self.apply(_namespace(self.name), *_state(self.name), *(_gateway(self.name) if gateway else ()))
-        self.cluster = Cluster(self.name)
-
-    def apply(self, *objects: dict) -> None:
-        listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(listed).encode())
-
-    def kubectl(self, *words: str, **more: bytes) -> str:
-        return kubectl("--namespace", self.name, *words, **more)
-
-    def fill(self, source: Path, target: str) -> None:
-        """Put a folder into the volume, through a pod that mounts it."""
-        if not self.kubectl("get", "pod", "filler", "--ignore-not-found"):
-            self.apply(_filler(self.name))
-        self.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/filler")
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            tar.add(source, target)
-        self.python("import tarfile,sys; tarfile.open(fileobj=sys.stdin.buffer,mode='r|').extractall('/state')",
-                    stdin=packed.getvalue())  # fmt: skip
-
-    def python(self, program: str, **more: bytes) -> str:
-        """Run a program in the pod that mounts the volume at /state."""
-        return self.kubectl("exec", "--stdin", "filler", "--", "python", "-c", program, **more)
-
-    def address(self) -> tuple[str, int]:
-        """Where the Gateway answers."""
-        self.kubectl("wait", "--for=condition=Programmed", "--timeout=90s", "gateway/tidegate")
-        found = self.kubectl("get", "gateway", "tidegate", "-o", "jsonpath={.status.addresses[0].value}")
-        return found, 80
-
-    def remove(self) -> None:
-        """The namespace and all in it; nothing is waited for."""
-        kubectl("delete", "namespace", self.name, "--wait=false")
+@pytest.fixture(scope="session")
+def up() -> None:
+    """Asks for a cluster that is up."""
+    if not READY.exists():
+        pytest.fail("the cluster is not up: make cluster-up")
 
 
 @pytest.fixture(scope="module")
-def space() -> Iterator[Space]:
-    found = Space(gateway=True)
-    try:
-        yield found
-    finally:
-        found.remove()
-
-
-@pytest.fixture(scope="module")
-def bare() -> Iterator[Space]:
-    """One without a Gateway."""
-    found = Space(gateway=False)
-    try:
-        yield found
-    finally:
-        found.remove()
-
-
-def _namespace(name: str) -> dict:
+def cluster(up: None) -> Iterator[Cluster]:
+    """A namespace of its own, restricted, removed after the module."""
+    made = Cluster(f"test-{uuid.uuid4().hex[:8]}")
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    made.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made.namespace, "labels": labels}})
+    yield made
+    if not os.environ.get("TIDEGATE_KEEP"):
+        made.kubectl("delete", "namespace", made.namespace, "--wait=false")
 
 
-def _state(namespace: str) -> list[dict]:
-    def made(version: str, kind: str, name: str, **more: object) -> dict:
-        return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}, **more}
-
-    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    return [
-        made("v1", "PersistentVolumeClaim", "tidegate-state", spec=claim),
-        made("v1", "ServiceAccount", "tidegate-serving"),
-        made("v1", "Secret", "tidegate-token", stringData={"token": TOKEN}),
-    ]
+@pytest.fixture(scope="module")
+def space(up: None) -> Iterator[Space]:
+    """A namespace with volume, token and Gateway, removed after the module."""
+    yield from _kept(Space(gateway=True))
 
 
-def _gateway(namespace: str) -> list[dict]:
-    """The Gateway of k8s/base in another namespace."""
-    import yaml
-
-    base = Path(__file__).parents[2] / "k8s" / "base" / "gateway.yaml"
-    found = [one for one in yaml.safe_load_all(base.read_text()) if one["kind"] != "GatewayClass"]
-    for one in found:
-        one["metadata"]["namespace"] = namespace
-    return found
+@pytest.fixture(scope="module")
+def bare(up: None) -> Iterator[Space]:
+    """One without a Gateway."""
+    yield from _kept(Space(gateway=False))
 
 
-def _filler(namespace: str) -> dict:
-    user = {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
-    container = {
-        "name": "filler", "image": SERVING, "command": ["python", "-c", "import signal; signal.pause()"],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": "state", "mountPath": "/state"}],
-    }  # fmt: skip
-    volume = {"name": "state", "persistentVolumeClaim": {"claimName": "tidegate-state"}}
-    spec = {"securityContext": user, "containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 0}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler", "namespace": namespace}, "spec": spec}
+def _kept(made: Space) -> Iterator[Space]:
+    try:
+        yield made
+    finally:
+        if not os.environ.get("TIDEGATE_KEEP"):
+            made.remove()
+
+
+Pod = Callable[..., dict[str, Any]]
+
+
+def pod(name: str, image: str, *command: str, **container: Any) -> dict[str, Any]:
+    """A pod as ours are: not root, without rights, its disk read-only but for /tmp."""
+    mount = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - in the pod
+    run = {"name": "main", "image": image, "securityContext": SAFE, "volumeMounts": mount, **container}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": SAFE_POD,
+            "containers": [run | ({"command": list(command)} if command else {})],
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+        },
+    }

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from cluster.conftest import Space
+from cluster.space import Space
 
 from tidegate.controller import lease as lease_module
 from tidegate.controller.lease import Lease

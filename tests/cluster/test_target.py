@@ -12,7 +12,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from cluster.conftest import SERVING, TOKEN, Space
+from cluster.space import SERVING, TOKEN, Space
 from contract.target import BROKEN, TargetContract, plan
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
