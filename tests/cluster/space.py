@@ -15,13 +15,13 @@ from tidegate.kube import Cluster
 
 SERVING = os.environ.get("TIDEGATE_TEST_SERVING", "localhost/tidegate/serving:0.1.0")
 TOKEN = "secret"
+PROGRAM = str(BIN / "kubectl") if (BIN / "kubectl").exists() else "kubectl"
 
 
 def kubectl(*words: str, stdin: bytes | None = None, check: bool = True) -> str:
     """What kubectl prints; AssertionError with what it says when it fails."""
     os.environ.setdefault("KUBECONFIG", str(KUBECONFIG))
-    program = str(BIN / "kubectl") if (BIN / "kubectl").exists() else "kubectl"
-    done = subprocess.run((program, *words), input=stdin, capture_output=True, check=False)
+    done = subprocess.run((PROGRAM, *words), input=stdin, capture_output=True, check=False)
     assert not check or done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr.decode()}"
     return done.stdout.decode()
 

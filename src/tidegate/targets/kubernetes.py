@@ -77,7 +77,7 @@ class KubernetesTarget:
             self.touch()
 
     def observe(self) -> Observed:
-        """As `Target.observe`: pods that are ready, and what the route says; where others edited, it says nothing."""
+        """As `Target.observe`: pods that are ready, the route as the gateway took it; none where others edited."""
         if self._seen is not None and time.monotonic() < self._seen[0] + self._fresh:
             return self._seen[1]
         at, route = time.monotonic(), self._cluster.get("HTTPRoute", self.place.model)
@@ -87,7 +87,7 @@ class KubernetesTarget:
             if (pod.version, pod.digest) in ready:
                 ready[pod.version, pod.digest] += pod.ready and not pod.ending
         ours = self._as_sent([*([route] if route else []), *deployments])
-        traffic = read_route(route) if route and ours else Observed()
+        traffic = read_route(route) if route and ours and not _waits(route) else Observed()
         merges = any(count for (version, _), count in ready.items() if version == MERGE)
         running = tuple(Running(*who, count) for who, count in sorted(ready.items()) if who[0] != MERGE)
         found = replace(traffic, running=running, merge=traffic.merge if merges else ())
@@ -198,11 +198,11 @@ class KubernetesTarget:
             body["metadata"]["ownerReferences"] = [{**self.place.owner, "controller": True, "blockOwnerDeletion": True}]
         taken = self._fenced(body)
         self._sent["HTTPRoute", plan.model] = _told(taken)
-        generation = taken["metadata"]["generation"]
         try:
-            self._pods.wait(lambda: _in_force(self._cluster.get("HTTPRoute", plan.model), generation), ROUTE_SECONDS)
+            self._pods.wait(lambda: not _waits(self._cluster.get("HTTPRoute", plan.model)) or None, ROUTE_SECONDS)
         except Stopped:
-            raise PlatformError(f"HTTPRoute {plan.model}: no gateway took it in {ROUTE_SECONDS:.0f} s") from None
+            why = _waits(self._cluster.get("HTTPRoute", plan.model))
+            raise PlatformError(f"HTTPRoute {plan.model}: not in force after {ROUTE_SECONDS:.0f} s: {why}") from None
 
     # --- the fence --------------------------------------------------------------------------------------------------
 
@@ -267,12 +267,12 @@ def _stamp_of(found: Json | None) -> Stamp:
         return -1, -1
 
 
-def _in_force(route: Json | None, generation: int) -> bool | None:
-    """Whether every gateway that the route names has taken this generation; PlatformError where one refuses it."""
-    parents = (route or {}).get("status", {}).get("parents", ())
+def _waits(route: Json | None) -> str:
+    """Why a route is not in force yet; empty when every gateway that it names has taken it as it is."""
+    if route is None:
+        return "it is gone"
+    parents, generation = route.get("status", {}).get("parents", ()), route["metadata"]["generation"]
     told = [one for parent in parents for one in parent["conditions"] if one["type"] in ("Accepted", "ResolvedRefs")]
-    newest = [one for one in told if one.get("observedGeneration", 0) >= generation]
-    for one in newest:
-        if one["status"] == "False":
-            raise PlatformError(f"HTTPRoute: {one['reason']}: {one['message']}")
-    return (bool(told) and len(newest) == len(told)) or None
+    if not told or any(one.get("observedGeneration", 0) < generation for one in told):
+        return "no gateway took it"
+    return "; ".join(f"{one['reason']}: {one['message']}" for one in told if one["status"] != "True")
