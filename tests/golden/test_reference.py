@@ -30,7 +30,7 @@ marked **no effect yet** is read and checked, and nothing uses it so far; one ma
 `tidegate up` or `run` starts.
 """
 NO_EFFECT = {
-    "serving.replicas.max", "exploration",
+    "exploration",
 }  # fmt: skip
 SPELLED = {float: "number", int: "whole number", str: "text", SecretStr: "text", bool: "true or false"}
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "no fewer than"}

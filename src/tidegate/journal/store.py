@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,6 +89,25 @@ class Journal:
         with self._engine.connect() as connection:
             return list(connection.execute(sa.select(_events.c.model).distinct().order_by(_events.c.model)).scalars())
 
+    def heads(self) -> dict[str, int]:
+        """The number of each model's last event."""
+        query = sa.select(_events.c.model, sa.func.max(_events.c.seq)).group_by(_events.c.model)
+        try:
+            with self._engine.connect() as connection:
+                return {model: seq for model, seq in connection.execute(query)}
+        except sa.exc.DatabaseError as error:
+            raise _unreadable(error) from None
+
+    def head(self, model: str) -> tuple[int, float]:
+        """Number and event time of the model's newest event; (0, 0.0) where there is none."""
+        query = sa.select(sa.func.max(_events.c.seq), sa.func.max(_events.c.time)).where(_events.c.model == model)
+        try:
+            with self._engine.connect() as connection:
+                seq, time = connection.execute(query).one()
+                return seq or 0, time or 0.0
+        except sa.exc.DatabaseError as error:
+            raise _unreadable(error) from None
+
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
@@ -162,7 +182,9 @@ def _make_tables(engine: sa.Engine) -> None:
     raise PlatformError("journal.db: locked by another process for 5 s")
 
 
-def _unreadable(error: sa.exc.DatabaseError) -> TamperedJournal:
+def _unreadable(error: sa.exc.DatabaseError) -> PlatformError:
+    if isinstance(error, sa.exc.OperationalError) and not isinstance(error.orig, sqlite3.Error):
+        return PlatformError(f"journal: {' '.join(str(error.orig).split())[:300]}")
     return TamperedJournal(f"journal.db: {error.orig}")
 
 

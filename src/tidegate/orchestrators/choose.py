@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tidegate.errors import UserError
 from tidegate.orchestrators.base import Orchestrator
-from tidegate.orchestrators.pods import Pods, parse_pods
+from tidegate.orchestrators.pods import STATE, Pods, parse_pods
 from tidegate.spec import Model, read_yaml
 
 IMAGE, PODS = "TIDEGATE_IMAGE", "TIDEGATE_PODS"
@@ -36,11 +36,11 @@ def orchestrator_of(model: Model, folder: Path, name: str = "auto") -> Orchestra
 
         if not (image := image_of(model)):
             raise UserError("spec.pipeline.image", None, f"the component image, here or in {IMAGE}")
-        return JobOrchestrator(folder, image, pods_of())
+        return JobOrchestrator(folder, image, pods_of(folder))
     if name == "kubeflow":
         from tidegate.orchestrators.kubeflow import KubeflowOrchestrator
 
-        return KubeflowOrchestrator(folder, image_of(model), pods_of())
+        return KubeflowOrchestrator(folder, image_of(model), pods_of(folder))
     raise UserError("orchestrator", name, "auto, local, job or kubeflow")
 
 
@@ -49,8 +49,11 @@ def image_of(model: Model) -> str | None:
     return model.spec.pipeline.image or os.environ.get(IMAGE)
 
 
-def pods_of() -> Pods:
-    """The settings of pods of runs."""
+def pods_of(folder: Path) -> Pods:
+    """The settings of pods of runs; they see of the shared volume what `folder` is here."""
     if path := os.environ.get(PODS):
-        return parse_pods(read_yaml(Path(path)), path)
-    return Pods(namespace=_NAMESPACE.read_text().strip()) if _NAMESPACE.is_file() else Pods()
+        found = parse_pods(read_yaml(Path(path)), path)
+    else:
+        found = Pods(namespace=_NAMESPACE.read_text().strip()) if _NAMESPACE.is_file() else Pods()
+    inside = folder.relative_to(STATE) if folder.is_relative_to(STATE) else Path()
+    return found if inside == Path() else found.model_copy(update={"folder": str(inside)})

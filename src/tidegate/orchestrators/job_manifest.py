@@ -91,11 +91,15 @@ def _container(image: str, pods: Pods) -> dict[str, Any]:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [
-            {"name": name, "mountPath": path, **({"readOnly": True} if name in ("keys", "request") else {})}
-            for name, path in mounts.items()
-        ],
+        "volumeMounts": [_mount(name, path, pods) for name, path in mounts.items()],
     }
+
+
+def _mount(name: str, path: str, pods: Pods) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": name, "mountPath": path}
+    if name == "state" and pods.folder:
+        found["subPath"] = pods.folder
+    return {**found, "readOnly": True} if name in ("keys", "request") else found
 
 
 def toleration_of(one: Toleration) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _settings(pods: Pods, signs: bool) -> dict[str, Any]:
     from kfp import kubernetes
 
     task = _task()
-    kubernetes.mount_pvc(task, pods.claim, STATE)
+    kubernetes.mount_pvc(task, pods.claim, STATE, pods.folder)
     for key, name in SECRET_ENV.items() if pods.database_secret else ():
         kubernetes.use_secret_as_env(task, pods.database_secret, {key: name}, optional=key in OPTIONAL)
     if signs:

@@ -41,6 +41,8 @@ class Pods(Strict):
     service_account: str = "tidegate-run"
     claim: str = "tidegate-state"
     """PersistentVolumeClaim of the shared state folder."""
+    folder: str = ""
+    """Path inside it of the state folder that a run sees; empty: all of it."""
     signing_secret: str = "tidegate-signing"  # noqa: S105 - a name
     """Secret with `signing.key` and `signing.pub`: mounted in pods of runs and in no other."""
     database_secret: str | None = "tidegate-database"  # noqa: S105 - a name

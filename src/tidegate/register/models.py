@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.errors import PlatformError
 from tidegate.ingest.disk import atomic_file
-from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, folder_name
+from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, folder_name, verify
 
 if TYPE_CHECKING:
     from tidegate.spec import TrustSpec
@@ -30,6 +30,33 @@ def store_model(made: Path, digest: str, state: Path) -> Path:
     if not target.is_dir():
         _put(made, target, sign(digest, state))
     check(target, digest)
+    return target
+
+
+def fetch_model(store: str, digest: str, target: Path, public_keys: Sequence[bytes] = ()) -> Path:
+    """Bring the files of `digest` from `store`, a folder of model versions at any place that fsspec reaches.
+
+    They are checked, and with keys their signature is verified, before `target` appears. Raises PlatformError when a
+    file is missing, is not the one that was registered or is not signed by one of the keys.
+    """
+    import fsspec
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".model-", dir=target.parent))
+    try:
+        files, root = fsspec.url_to_fs(store)
+        for name in (*FILES, MANIFEST, SIGNATURE):
+            files.get_file(f"{root}/{folder_name(digest)}/{name}", str(folder / name))
+        if public_keys:
+            verify(folder, digest, public_keys)
+        else:
+            check(folder, digest)
+        folder.chmod(0o755)
+        folder.rename(target)
+    except OSError as error:
+        raise PlatformError(f"{store}/{folder_name(digest)}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return target
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tidegate.errors import UserError
 from tidegate.orchestrators.choose import image_of, orchestrator_of, pods_of
+from tidegate.orchestrators.job_manifest import job_manifest
 from tidegate.orchestrators.local import LocalOrchestrator
 from tidegate.spec import load_model
 
@@ -44,7 +45,14 @@ def test_an_unknown_name_is_refused(tmp_path):
 
 
 def test_pod_settings_come_from_the_file_that_the_environment_names(monkeypatch, tmp_path):
-    assert pods_of().namespace == "tidegate"
+    assert pods_of(Path("/elsewhere/m")).namespace == "tidegate"
     (tmp_path / "pods.yaml").write_text("namespace: other\n")
     monkeypatch.setenv("TIDEGATE_PODS", str(tmp_path / "pods.yaml"))
-    assert pods_of().namespace == "other"
+    assert pods_of(Path("/state")).namespace == "other"
+
+
+@pytest.mark.parametrize(("folder", "seen"), [("/state", ""), ("/state/m", "m"), ("/elsewhere/m", "")])
+def test_a_run_sees_the_state_folder_of_its_model(folder: str, seen: str) -> None:
+    assert pods_of(Path(folder)).folder == seen
+    mounts = job_manifest("m-1", "p", {}, "i", pods_of(Path(folder)))["spec"]["template"]["spec"]["containers"][0]
+    assert mounts["volumeMounts"][0].get("subPath", "") == seen
