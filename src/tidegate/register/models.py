@@ -53,6 +53,8 @@ def fetch_model(store: str, digest: str, target: Path, public_keys: Sequence[byt
             check(folder, digest)
         folder.chmod(0o755)
         folder.rename(target)
+    except FileNotFoundError as error:
+        raise PlatformError(f"{error.filename or error}: no such file") from None
     except OSError as error:
         raise PlatformError(f"{store}/{folder_name(digest)}: {error.strerror or error}") from None
     finally:

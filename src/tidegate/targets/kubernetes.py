@@ -10,7 +10,7 @@ that was read. A leader that was deposed meanwhile reads a later epoch, or write
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from tidegate.errors import Conflict, NotReady, PlatformError
 from tidegate.kube import Cluster
 from tidegate.release.plan import Backend, Plan
 from tidegate.targets.base import Observed, Running
-from tidegate.targets.gateway import http_route, read_route
+from tidegate.targets.gateway import http_route, read_route, service_name
 from tidegate.targets.manifests import DIGEST, MANAGED, MODEL, VERSION, Place, merge_objects, names, selector
 from tidegate.targets.manifests import version_objects as objects_of
 from tidegate.targets.pods import Pods, Stopped
@@ -33,8 +33,9 @@ Stamp = tuple[int, int]
 """(the leader's epoch, the journal's position)."""
 
 Json = dict[str, Any]
-_BESIDE = ("Service", "PodDisruptionBudget", "HorizontalPodAutoscaler")
-"""What each version has beside its Deployment, under the same name."""
+There = dict[tuple[str, str], Json]
+_KINDS = ("Deployment", "Service", "PodDisruptionBudget", "HorizontalPodAutoscaler")
+"""What each version is made of, all under one name."""
 
 
 class KubernetesTarget:
@@ -68,11 +69,12 @@ class KubernetesTarget:
         """As `Target.apply`; Conflict when another leader has taken over."""
         self.touch()
         try:
-            self._claim()
-            before = {one["metadata"]["name"]: one for one in self._deployments()}
-            self._start(plan, before)
+            there = self._there()
+            self._claim(there)
+            self._start(plan, there)
             self._route(plan)
-            self._leave([one for name, one in before.items() if name not in names(plan)])
+            left = [one for (kind, name), one in there.items() if kind == "Deployment" and name not in names(plan)]
+            self._leave(left)
         finally:
             self.touch()
 
@@ -80,13 +82,14 @@ class KubernetesTarget:
         """As `Target.observe`: pods that are ready, the route as the gateway took it; none where others edited."""
         if self._seen is not None and time.monotonic() < self._seen[0] + self._fresh:
             return self._seen[1]
-        at, route = time.monotonic(), self._cluster.get("HTTPRoute", self.place.model)
-        deployments = self._deployments()
+        at, there = time.monotonic(), self._there()
+        deployments = [one for (kind, _), one in there.items() if kind == "Deployment"]
         ready = {_who(one): 0 for one in deployments if not _ends(one)}
         for pod in self._pods.read():
             if (pod.version, pod.digest) in ready:
                 ready[pod.version, pod.digest] += pod.ready and not pod.ending
-        ours = self._as_sent([*([route] if route else []), *deployments])
+        route = there.get(("HTTPRoute", self.place.model))
+        ours = all(self._is_as_sent(there, key) for key in self._sent)
         traffic = read_route(route) if route and ours and not _waits(route) else Observed()
         merges = any(count for (version, _), count in ready.items() if version == MERGE)
         running = tuple(Running(*who, count) for who, count in sorted(ready.items()) if who[0] != MERGE)
@@ -94,11 +97,15 @@ class KubernetesTarget:
         self._seen = (at, found)
         return found
 
-    def _as_sent(self, found: list[Json]) -> bool:
-        """Whether every object that we wrote is there and nobody changed it since."""
-        others = [one for kind in _BESIDE for one in self._cluster.list(kind, selector(self.place))]
-        now = {(one["kind"], one["metadata"]["name"]): _told(one) for one in (*found, *others)}
-        return all(now.get(key) == told for key, told in self._sent.items())
+    def _there(self) -> There:
+        """Everything of this model that is on the cluster, by kind and name."""
+        route = self._cluster.get("HTTPRoute", self.place.model)
+        found = [one for kind in _KINDS for one in self._cluster.list(kind, selector(self.place))]
+        return {(one["kind"], one["metadata"]["name"]): one for one in (*([route] if route else ()), *found)}
+
+    def _is_as_sent(self, there: There, key: tuple[str, str]) -> bool:
+        """Whether an object is as the server last took it from us."""
+        return key in there and not _ends(there[key]) and _told(there[key]) == self._sent.get(key)
 
     def mark(self, now: float) -> float:
         """The time up to which every pod that serves has written its rows; it is told `now` where time is announced."""
@@ -110,7 +117,7 @@ class KubernetesTarget:
 
     def leave(self) -> None:
         """Take the model off the gateway, then drain and delete all of its versions; returns when they are gone."""
-        self._claim()
+        self._claim(self._there())
         if route := self._cluster.get("HTTPRoute", self.place.model):
             self._cluster.delete(route, "HTTPRoute")
         self._sent.clear()
@@ -119,34 +126,39 @@ class KubernetesTarget:
 
     # --- versions ---------------------------------------------------------------------------------------------------
 
-    def _start(self, plan: Plan, before: Mapping[str, Json]) -> None:
+    def _start(self, plan: Plan, there: There) -> None:
         """Apply every version, and wait until all are ready; those that were started for nothing are deleted again."""
         for name in names(plan):
-            if name in before and _ends(before[name]):
+            if ("Deployment", name) in there and _ends(there["Deployment", name]):
                 self._gone(name)
         for backend in plan.backends:
-            self._apply_all(objects_of(self.place, backend, self._replicas(backend, before)))
+            self._apply_all(objects_of(self.place, backend, self._replicas(backend, there)), there)
         if plan.merge:
-            self._apply_all(merge_objects(self.place, plan))
+            self._apply_all(merge_objects(self.place, plan), there)
         try:
             for backend in plan.backends:
                 self._when_ready(backend.version, backend.digest, backend.replicas)
             if plan.merge:
                 self._when_ready(MERGE, ",".join(plan.merge), 1)
         except PlatformError:
-            self._leave([one for one in self._deployments() if one["metadata"]["name"] not in before])
+            self._leave([one for one in self._deployments() if ("Deployment", one["metadata"]["name"]) not in there])
             raise
 
-    def _replicas(self, backend: Backend, before: Mapping[str, Json]) -> int:
+    def _replicas(self, backend: Backend, there: There) -> int:
         """What an HPA has made of it stays; else as the plan says."""
-        name = objects_of(self.place, backend, 1)[0]["metadata"]["name"]
-        now = before[name]["spec"].get("replicas", 1) if name in before else backend.replicas
+        known = there.get(("Deployment", service_name(self.place.model, backend.version)))
+        now = known["spec"].get("replicas", 1) if known else backend.replicas
         return min(max(now, backend.replicas), max(self.place.most, backend.replicas))
 
-    def _apply_all(self, objects: list[Json]) -> None:
+    def _apply_all(self, objects: list[Json], there: There) -> None:
+        """Those that are as we sent them, and of as many replicas, are left alone: a repair writes what it repairs."""
         for body in objects:
+            key = (body["kind"], body["metadata"]["name"])
+            many = body["spec"].get("replicas")
+            if self._is_as_sent(there, key) and there[key]["spec"].get("replicas") == many:
+                continue
             taken = self._fenced(body) if body["kind"] == "Deployment" else self._cluster.apply(body)
-            self._sent[body["kind"], body["metadata"]["name"]] = _told(taken)
+            self._sent[key] = _told(taken)
 
     def _when_ready(self, version: str, digest: str, replicas: int) -> None:
         def ready() -> bool | None:
@@ -178,14 +190,14 @@ class KubernetesTarget:
         """
         for known in leaving:
             name = known["metadata"]["name"]
-            for kind in ("Deployment", *_BESIDE):
+            for kind in _KINDS:
                 self._sent.pop((kind, name), None)
             found = self._cluster.get("Deployment", name)
             if found is None or _ends(found):
                 continue
             self._check(self._cluster.get("HTTPRoute", self.place.model))
             self._cluster.delete(found, "Deployment", foreground=True, exactly=True)
-            for kind in _BESIDE:
+            for kind in _KINDS[1:]:
                 if other := self._cluster.get(kind, name):
                     self._cluster.delete(other, kind)
 
@@ -222,18 +234,16 @@ class KubernetesTarget:
                 continue  # its status was written meanwhile, or a later leader was here: look again
         raise Conflict(f"{body['kind']} {body['metadata']['name']}: somebody else writes it again and again")
 
-    def _claim(self) -> None:
+    def _claim(self, there: There) -> None:
         """Put our epoch on what an earlier leader wrote, the route first: from then on it can write none of it."""
-        stamped = [self._cluster.get("HTTPRoute", self.place.model), *self._deployments()]
-        for kind, found in zip(("HTTPRoute", *["Deployment"] * (len(stamped) - 1)), stamped, strict=True):
-            if found is None or self._check(found)[0] == _stamp_of(found)[0]:
-                continue
-            epoch, position = self._stamp()
-            metadata = {
-                "resourceVersion": found["metadata"]["resourceVersion"],
-                "annotations": {EPOCH: str(epoch), POSITION: str(position)},
-            }
-            self._cluster.merge(kind, found["metadata"]["name"], {"metadata": metadata})
+        for kind in ("HTTPRoute", "Deployment"):
+            for found in (one for (other, _), one in there.items() if other == kind):
+                epoch, position = self._check(found)
+                if epoch == _stamp_of(found)[0]:
+                    continue
+                version, stamps = found["metadata"]["resourceVersion"], {EPOCH: str(epoch), POSITION: str(position)}
+                body = {"metadata": {"resourceVersion": version, "annotations": stamps}}
+                self._cluster.merge(kind, found["metadata"]["name"], body)
 
     def _check(self, found: Json | None) -> Stamp:
         """Our stamp; Conflict when the object has a later one."""

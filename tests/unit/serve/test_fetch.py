@@ -47,12 +47,12 @@ def changed(store: Path, digest: str) -> str:
 
 def missing(store: Path, digest: str) -> str:
     (store / folder_name(digest) / "reference.json").unlink()
-    return "No such file"
+    return "no such file"
 
 
 def unsigned(store: Path, digest: str) -> str:
     (store / folder_name(digest) / "signature").unlink()
-    return "No such file"
+    return "no such file"
 
 
 def of_another_key(store: Path, digest: str) -> str:
@@ -62,7 +62,7 @@ def of_another_key(store: Path, digest: str) -> str:
 
 def gone(store: Path, digest: str) -> str:
     shutil.rmtree(store / folder_name(digest))
-    return "No such file"
+    return "no such file"
 
 
 @pytest.mark.parametrize("fault", [changed, missing, unsigned, of_another_key, gone])
