@@ -94,7 +94,7 @@ Pod = Callable[..., dict[str, Any]]
 
 def pod(name: str, image: str, *command: str, **container: Any) -> dict[str, Any]:
     """A pod as ours are: not root, without rights, its disk read-only but for /tmp."""
-    mount = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - in the pod
+    mount = [{"name": "tmp", "mountPath": "/tmp"}]
     run = {"name": "main", "image": image, "securityContext": SAFE, "volumeMounts": mount, **container}
     # a pod that asks for nothing gets nothing while the machine is busy
     run["resources"] = {"requests": {"cpu": "100m", "memory": "64Mi"}}

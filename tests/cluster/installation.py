@@ -88,7 +88,7 @@ class Installation:
         """A file in the leader's /tmp; its path there."""
         program = f"import sys; open('/tmp/{name}','wb').write(sys.stdin.buffer.read())"
         self.kubectl("exec", "--stdin", self.leader(), "--", "python", "-c", program, stdin=text.encode())
-        return f"/tmp/{name}"  # noqa: S108 - in the pod
+        return f"/tmp/{name}"
 
     def journal(self, model: str) -> list[Event]:
         """The model's events."""
