@@ -37,6 +37,9 @@ NUMBERS: dict[str, str] = {
 Values = list[Any] | NDArray[np.float64]
 """A tensor's values flat: a list where one may be text or null."""
 
+_SHORT = 2048
+"""Bytes of JSON below which an object for each number costs less than an array for all."""
+
 _FLOAT32 = float(np.finfo(np.float32).max)
 
 Datatype = Literal["FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BYTES"]
@@ -184,7 +187,7 @@ def _from_json(one: Input, where: str, whole: int) -> Values:
     if one.data is UNSET:
         raise UserError(f"{where}.data", None, "a value; it is required")
     text = bytes(one.data)
-    numbers = None if one.datatype == "BYTES" else _flat_numbers(text)
+    numbers = None if one.datatype == "BYTES" or len(text) < _SHORT else _flat_numbers(text)
     found = _parsed(one, text, where) if numbers is None else numbers
     if len(found) != whole:
         raise UserError(f"{where}.data", f"{len(found)} values", f"{whole}, as its shape says")
@@ -193,7 +196,7 @@ def _from_json(one: Input, where: str, whole: int) -> Values:
 
 def _flat_numbers(text: bytes) -> NDArray[np.float64] | None:
     """The numbers of a JSON list without an object for each; None where it holds anything else than float32 numbers."""
-    if text.count(b"[") != 1:
+    if text.find(b"[", text.find(b"[") + 1) >= 0:
         return None
     with contextlib.suppress(AttributeError, TypeError, ValueError, RuntimeError):
         numbers: Any = _PARSER.parse(text)

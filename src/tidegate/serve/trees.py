@@ -1,4 +1,4 @@
-"""A tree ensemble scored by numpy, three times as fast as node by node (QuickScorer, Lucchese et al., SIGIR 2015).
+"""A tree ensemble scored by numpy with bits instead of node by node (QuickScorer, Lucchese et al., SIGIR 2015).
 
 In each tree the leaves have a bit each, the leftmost the lowest. A split that sends a row to the right rules out the
 leaves on its left; of those that no split rules out the leftmost is the row's. Which leaves a feature rules out depends
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tidegate.serve.onnx_nodes import Node, read_nodes
 
 LARGEST = 2**23
-"""Bytes of all tables: beyond the processor's caches ONNX Runtime is as fast."""
+"""Bytes of all tables before small ones are joined; above it ONNX Runtime runs the model."""
 
 SHARED = 2**18
 """Bytes that a table may have by sharing."""

@@ -217,3 +217,21 @@ def test_plain_numbers_are_parsed_at_once() -> None:
     found = tensors._flat_numbers(b"[1, -2.5e3, 11.507800102233887]")
     assert found is not None
     assert found.tolist() == [1.0, -2500.0, 11.507800102233887]
+
+
+def test_many_numbers_make_the_rows_that_few_make() -> None:
+    rows, one = TensorRows(SCHEMA_OF_TESTS), [0.1, 2.0, 7.25]
+    many = {"inputs": [{**MATRIX, "shape": [200, 3], "data": one * 200}]}
+    few = {"inputs": [{**MATRIX, "shape": [1, 3], "data": one}]}
+    found, alone = (rows.rows(*decode(json.dumps(body).encode())) for body in (many, few))
+    assert len(json.dumps(many["inputs"][0]["data"])) > tensors._SHORT
+    assert found.numbers == alone.numbers * 200
+    assert found.texts == {column: texts * 200 for column, texts in alone.texts.items()}
+
+
+def test_one_wrong_number_among_many_is_named() -> None:
+    data: list[Any] = [0.1, 2.0, 7.25] * 200
+    data[301] = 1e39
+    body = {"inputs": [{**MATRIX, "shape": [200, 3], "data": data}]}
+    with pytest.raises(UserError, match=r"inputs\[0\]\.data\[301\]"):
+        TensorRows(SCHEMA_OF_TESTS).rows(*decode(json.dumps(body).encode()))
