@@ -8,7 +8,7 @@ RUN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell bash .ci/find-python)
 
-.PHONY: help setup demo test lint bench soak judge-report diagnosis-report golden clean
+.PHONY: help setup demo test lint cluster-up cluster-down cluster-test bench soak judge-report diagnosis-report golden clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,15 @@ lint: setup  ## style, docstrings, types, import contracts
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
 	@$(RUN)/lint-imports --no-cache
+
+cluster-up: setup  ## a real cluster: kind where there is Docker, else built from source on Linux as root
+	@$(RUN)/python -m k8s.cluster up
+
+cluster-down: setup  ## end the cluster, leave nothing behind; PURGE=1 removes its state too
+	@$(RUN)/python -m k8s.cluster down $(if $(PURGE),--purge)
+
+cluster-test: setup  ## the cluster up, then every test that needs it; seconds of each phase
+	@$(RUN)/python -m k8s.cluster test
 
 bench: setup  ## budgets, as figures of one run
 	@$(RUN)/python -m benchmarks
