@@ -87,7 +87,9 @@ def test_a_pod_that_may_become_root_is_refused(cluster: Cluster) -> None:
     assert "runAsNonRoot" in done.stderr
 
 
-@pytest.mark.parametrize("field", [{"privileged": True, "allowPrivilegeEscalation": True}, {"capabilities": {"add": ["NET_ADMIN"]}}])
+@pytest.mark.parametrize(
+    "field", [{"privileged": True, "allowPrivilegeEscalation": True}, {"capabilities": {"add": ["NET_ADMIN"]}}]
+)
 def test_a_container_that_wants_rights_is_refused(cluster: Cluster, field: dict[str, object]) -> None:
     greedy = pod("greedy", SERVING, "sleep", "1", securityContext={**SAFE, **field})
     done = cluster.ask("create", "--filename", "-", stdin=json.dumps(greedy))
