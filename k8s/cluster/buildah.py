@@ -13,14 +13,20 @@ from k8s.cluster.places import CLONE, IMAGES
 
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 """What the Containerfile starts from; here it is made from Debian's packages and has the same name."""
+ROOM = 10 << 30
+"""Bytes free on the disk below which the layers of earlier builds are dropped."""
 TARGETS = ("serving", "components")
 FILE = CLONE / "components" / "Containerfile"
+_STAMP = "base.made-from"
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def build(target: str, layout: Path, store: Path = IMAGES / "buildah", cache: bool = True) -> str:
     """Build one target into an OCI layout; the manifest's digest. Steps whose inputs did not change are not run."""
     (store / "tmp").mkdir(parents=True, exist_ok=True)
+    if (store / _STAMP).exists() and shutil.disk_usage(store).free < ROOM:
+        _buildah(store, "rmi", "--all", "--force")
+        (store / _STAMP).unlink()
     _base(store)
     certificates = Path(os.environ.get("SSL_CERTFILE", _BUNDLE))
     # a machine behind a proxy trusts that proxy's authority: the build does, the image does not have it
@@ -39,7 +45,7 @@ def build(target: str, layout: Path, store: Path = IMAGES / "buildah", cache: bo
 def _base(store: Path) -> None:
     """Make the base image anew when Debian's packages changed."""
     made_from = debian.versions(debian.PYTHON)
-    stamp = store / "base.made-from"
+    stamp = store / _STAMP
     if stamp.exists() and stamp.read_text() == made_from:
         return
     tree = store / "tree"

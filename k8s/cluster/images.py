@@ -31,10 +31,10 @@ def load_ours(targets: tuple[str, ...] = buildah.TARGETS, tag: str = TAG) -> lis
     return changed
 
 
-def load_third_party() -> None:
-    """Make and load the others."""
+def load_third_party(without: frozenset[str] = frozenset()) -> None:
+    """Make and load the others, but for those of the programs `without`."""
     with _alone():
-        for image in third_party.make():
+        for image in third_party.make(without):
             load(image.layout, image.full_name)
 
 
