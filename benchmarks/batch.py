@@ -27,7 +27,7 @@ from flights.requests import load_traffic
 from tidegate.serve import batch_rows
 from tidegate.serve.batch import Batch, threads
 from tidegate.serve.batch_jobs import job_of
-from tidegate.serve.loaded import LoadedModel
+from tidegate.serve.loaded import LoadedModel, onnx_runner
 from tidegate.spec import load_model
 from tidegate.train.model_file import folder_name
 
@@ -52,7 +52,8 @@ def run() -> Result:
         job = job_of(load_model(MODEL), folder / "state", str(folder / "rows"), str(folder / "out"), "v1", 0.0)
         batch = Batch(job)
         encoded = _rows(folder / "rows", batch.model)
-        ways = {LARGE_CALLS: _own_threads(folder, job.digest), SMALL_CALLS: _many(batch.model)}
+        path = folder / "state/models" / folder_name(job.digest) / "model.onnx"
+        ways = {LARGE_CALLS: _own_threads(path), SMALL_CALLS: _many(path)}
         costs: dict[str, list[Cost]] = {name: [] for name in (*ways, OURS)}
         for number, (part, rows) in enumerate(zip(batch.partitions(), encoded, strict=True), 1):
             for name, score in ways.items():
@@ -80,13 +81,12 @@ def _rows(folder: Path, model: LoadedModel) -> list[NDArray[np.float32]]:
     return parts
 
 
-def _own_threads(folder: Path, digest: str) -> Callable[[NDArray[np.float32]], None]:
+def _own_threads(path: Path) -> Callable[[NDArray[np.float32]], None]:
     """ONNX Runtime with its own threads, in large calls."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
-    path = folder / "state/models" / folder_name(digest) / "model.onnx"
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def score(rows: NDArray[np.float32]) -> None:
@@ -96,12 +96,13 @@ def _own_threads(folder: Path, digest: str) -> Callable[[NDArray[np.float32]], N
     return score
 
 
-def _many(model: LoadedModel) -> Callable[[NDArray[np.float32]], None]:
-    """A thread a core, each with small calls of its own; the model on one thread, as we run it."""
+def _many(path: Path) -> Callable[[NDArray[np.float32]], None]:
+    """A thread a core, each with small calls of its own; the session on one thread."""
+    run = onnx_runner(path)
 
     def some(rows: NDArray[np.float32]) -> None:
         for start in range(0, len(rows), batch_rows.CHUNK):
-            model.session.run(["score"], {"features": rows[start : start + batch_rows.CHUNK]})
+            run(rows[start : start + batch_rows.CHUNK])
 
     def score(rows: NDArray[np.float32]) -> None:
         with ThreadPoolExecutor(threads()) as pool:

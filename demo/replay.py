@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -90,7 +91,8 @@ class Replay:
     ) -> None:
         self.questions, self.rate, self.watch = questions, rate, watch
         self.tally = Tally()
-        self._host, self._port = "127.0.0.1", int(gateway.rsplit(":", 1)[1])
+        place = urlsplit(gateway)
+        self._host, self._port = place.hostname or "", place.port or 80
         self._control = httpx.AsyncClient(
             base_url=gateway, headers={"authorization": f"Bearer {token}"}, timeout=30.0, trust_env=False
         )
@@ -153,6 +155,8 @@ class Replay:
     async def _busy(self, now: float) -> bool:
         await self._tell_labels(now)
         answer = await self._control.post("/clock", json={"now": now})
+        if answer.status_code >= 500:
+            return True  # nobody is there to tell the time to: wait for the next controller
         answer.raise_for_status()
         return self.watch(now, self._loop.sent / len(self.questions)) or bool(answer.json()["busy"])
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -54,7 +55,8 @@ class Traffic(threading.Thread):
         return Counter(answer.model.rpartition("@")[2] for answer in self.answers[since:])
 
     async def _send(self) -> None:
-        self._loop = OpenLoop("127.0.0.1", int(self.gateway.rsplit(":", 1)[1]), self._take)
+        place = urlsplit(self.gateway)
+        self._loop = OpenLoop(place.hostname or "", place.port or 80, self._take)
         headers = {"authorization": f"Bearer {self.token}"}
         async with httpx.AsyncClient(base_url=self.gateway, headers=headers, timeout=30, trust_env=False) as control:
             asked = takewhile(lambda _: not self._stopping, enumerate(self.questions))

@@ -24,6 +24,7 @@ from tidegate.journal.events import Draft
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import Journal, open_journal
 from tidegate.orchestrators.base import Orchestrator, RunStatus
+from tidegate.orchestrators.choose import orchestrator_of
 from tidegate.orchestrators.package import parse_package
 from tidegate.reasons import GATE_REASONS
 from tidegate.register.decide import ENDS
@@ -182,19 +183,10 @@ def outcome_of(journal: Journal, model: str, run: str) -> dict[str, Any] | None:
     return None
 
 
-def orchestrator_of(name: str, folder: Path) -> Orchestrator:
-    """The orchestrator by its name in the Model file; auto is local on a laptop."""
-    if name in ("auto", "local"):
-        from tidegate.orchestrators.local import LocalOrchestrator
-
-        return LocalOrchestrator(folder)
-    raise UserError("orchestrator", name, "auto or local (job and kubeflow need a cluster)")
-
-
 def run_once(model: Model, folder: Path, until: str | None, orchestrator: str, quiet: bool) -> Result:
     """One run by hand, waited for; written to the journal like any other."""
     moment = views.seconds(until, "--until") if until else time.time()
-    runner = orchestrator_of(model.spec.pipeline.orchestrator if orchestrator == "auto" else orchestrator, folder)
+    runner = orchestrator_of(model, folder, orchestrator)
     check(model)
     folder = prepare(folder)
     journal = open_journal(folder, create=True)
@@ -207,6 +199,26 @@ def run_once(model: Model, folder: Path, until: str | None, orchestrator: str, q
     _close(model, journal, runner, run.name, moment)
     asked = _asked(folder, run.name)
     return replace(_result(journal, model, status, time.monotonic() - started), service_seconds=asked)
+
+
+def schedule(model: Model, folder: Path, orchestrator: str) -> str:
+    """Have Kubeflow run the Model file's schedule by itself, instead of the controller; returns the recurring run's id.
+
+    The champion and its facts are today's until this is called again. Raises UserError without a schedule, or where
+    the orchestrator is another.
+    """
+    from tidegate.orchestrators.kubeflow import KubeflowOrchestrator
+
+    runner, trigger = orchestrator_of(model, folder, orchestrator), model.spec.triggers.schedule
+    if not isinstance(runner, KubeflowOrchestrator):
+        raise UserError("--recurring", f"orchestrator {orchestrator}", "the orchestrator kubeflow; others have none")
+    if trigger is None:
+        raise UserError("spec.triggers.schedule", None, "a cron, which the recurring run gets")
+    check(model)
+    journal = open_journal(prepare(folder), create=True)
+    state = fold(journal.read(model.name), ModelState(model=model.name))
+    passed = arguments(model, state, folder, time.time(), model.name, ("schedule",))
+    return runner.schedule(Path(model.spec.pipeline.package), passed, trigger.cron, model.name)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class PipelineSpec(Strict):
     orchestrator: Literal["auto", "local", "job", "kubeflow"] = "auto"
     """auto: local on a laptop, job on a cluster."""
     image: str | None = None
-    """Component image by digest; set by deploy."""
+    """Component image of runs by digest, set by deploy; none: TIDEGATE_IMAGE, or on Kubeflow the package's own."""
 
 
 class TrainingSpec(Strict):

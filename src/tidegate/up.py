@@ -167,14 +167,22 @@ def _compose(model: Model, state: Path, target: object, kind: ClockKind) -> tupl
     from tidegate.controller.loop import Controller
     from tidegate.controller.mirror import AliasMirror
     from tidegate.controller.webhook import webhook_of
-    from tidegate.orchestrators.local import LocalOrchestrator
+    from tidegate.orchestrators.choose import orchestrator_of
 
     journal = open_journal(state, create=True)
     events = journal.read(model.name)
     clock = EventClock(max((event.time for event in events), default=0.0)) if kind == "events" else WallClock()
     feed = Feed(state, model)
     mirror = AliasMirror(state, model.name)
-    doing: Any = (target, LocalOrchestrator(state), clock, feed, mirror, _batches(model, state), webhook_of(model.spec))
+    doing: Any = (
+        target,
+        orchestrator_of(model, state),
+        clock,
+        feed,
+        mirror,
+        _batches(model, state),
+        webhook_of(model.spec),
+    )
     controller = Controller(model, journal, *doing)
     return controller, create_app(controller, clock, feed.take_labels, token(state))
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from k8s.cluster.places import BIN, KUBECONFIG, READY
+for folder in (Path(__file__).parents[2], Path(__file__).parents[1]):
+    sys.path.insert(0, str(folder))
+
+from cluster.space import Space  # noqa: E402
+
+from k8s.cluster.places import BIN, KUBECONFIG, READY  # noqa: E402
 
 SAFE_POD = {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
 SAFE = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -62,12 +69,32 @@ def cluster(up: None) -> Iterator[Cluster]:
         made.kubectl("delete", "namespace", made.namespace, "--wait=false")
 
 
+@pytest.fixture(scope="module")
+def space(up: None) -> Iterator[Space]:
+    """A namespace with volume, token and Gateway, removed after the module."""
+    yield from _kept(Space(gateway=True))
+
+
+@pytest.fixture(scope="module")
+def bare(up: None) -> Iterator[Space]:
+    """One without a Gateway."""
+    yield from _kept(Space(gateway=False))
+
+
+def _kept(made: Space) -> Iterator[Space]:
+    try:
+        yield made
+    finally:
+        if not os.environ.get("TIDEGATE_KEEP"):
+            made.remove()
+
+
 Pod = Callable[..., dict[str, Any]]
 
 
 def pod(name: str, image: str, *command: str, **container: Any) -> dict[str, Any]:
     """A pod as ours are: not root, without rights, its disk read-only but for /tmp."""
-    mount = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - in the pod
+    mount = [{"name": "tmp", "mountPath": "/tmp"}]
     run = {"name": "main", "image": image, "securityContext": SAFE, "volumeMounts": mount, **container}
     # a pod that asks for nothing gets nothing while the machine is busy
     run["resources"] = {"requests": {"cpu": "100m", "memory": "64Mi"}}

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).with_name("one_step.yaml")
 """A compiled package of one step that writes `word` to the file `path`, or fails where `word` is ``fail``."""
 
 
-def ended(orchestrator: Orchestrator, run: str, seconds: float = 60) -> RunStatus:
+def ended(orchestrator: Orchestrator, run: str, seconds: float = 180) -> RunStatus:
     deadline = time.monotonic() + seconds
     while (found := orchestrator.status(run)).state == "running":
         assert time.monotonic() < deadline, "the run does not end"

@@ -30,9 +30,8 @@ marked **no effect yet** is read and checked, and nothing uses it so far; one ma
 `tidegate up` or `run` starts.
 """
 NO_EFFECT = {
-    "pipeline.image", "serving.replicas.max", "exploration",
+    "exploration",
 }  # fmt: skip
-ALSO = {"pipeline.orchestrator": "`job` and `kubeflow` are **refused yet**."}
 SPELLED = {float: "number", int: "whole number", str: "text", SecretStr: "text", bool: "true or false"}
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "no fewer than"}
 
@@ -91,7 +90,7 @@ def row(path: str, name: str, field: FieldInfo) -> str:
     full = f"{path}.{alias}" if path else alias
     kind = spelled(field.annotation, field.metadata) + limits(field.metadata)
     said = " ".join((field.description or "").split()).replace("``", "`")
-    meaning = " ".join(text for text in (mark(full), said, ALSO.get(full, "")) if text)
+    meaning = " ".join(text for text in (mark(full), said) if text)
     return f"| `{alias}` | {kind} | {default_of(field)} | {meaning} |"
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tidegate.release.plan import Backend, Plan, Regions, Split
 from tidegate.targets import envoy
-from tidegate.targets.gateway import http_route, service_name
+from tidegate.targets.gateway import http_route, read_route, service_name
 from tidegate.targets.routes import PREDICTIONS, READ, TOTAL, shares_of, whole_weights
 
 MODEL, REGIONS = "flight-delay", ("us", "eu", "ap")
@@ -217,6 +217,14 @@ def test_what_envoy_has_in_force_is_read_back(plan: Plan) -> None:
         for (name, split), (wanted, asked) in zip(found.regions.splits, plan.regions.splits, strict=True):
             assert name == wanted
             assert dict(split) == near(asked)
+
+
+@given(plans(), st.sampled_from(["", "models.example"]))
+@settings(max_examples=200, deadline=None)
+def test_a_route_is_read_back_as_envoys_table_is(plan: Plan, domain: str) -> None:
+    route = http_route(plan, "tidegate", "models", domain=domain)
+    assert len(route["spec"]["rules"]) <= 16
+    assert read_route(route) == envoy.read_routes(envoy.routes(plan)["resources"][0])
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,12 +39,47 @@ def up(
 
 
 @app.command()
+def operator(
+    namespace: Annotated[str, typer.Option(help="Namespace of the Models.")] = "tidegate",
+    state: Annotated[Path, typer.Option("--state", help="Shared state; a folder a model.")] = Path("/state"),
+    clock: Annotated[str, typer.Option(help="wall, or events: time is announced by POST /clock.")] = "wall",
+    port: Annotated[int, typer.Option(help="Port of the control server.")] = 8090,
+    token_file: Annotated[Path, typer.Option(help="File with the bearer token.")] = Path("/etc/tidegate/token"),
+    image: Annotated[str, typer.Option(help="The serving image.")] = "localhost/tidegate/serving:0.1.0",
+    gateway: Annotated[str, typer.Option(help="Name of the Gateway.")] = "tidegate",
+    domain: Annotated[str, typer.Option(help="A model answers to the host MODEL.DOMAIN; else to any.")] = "",
+    selector: Annotated[str, typer.Option(help="key=value,...: only Models with these labels.")] = "",
+    identity: Annotated[str, typer.Option(envvar="POD_NAME", help="Holder of the Lease.")] = "",
+) -> None:
+    """Run every Model of a namespace on Kubernetes, while this replica leads."""
+    if clock not in ("wall", "events"):
+        raise UserError("--clock", clock, "wall or events")
+    if wrong := [pair for pair in selector.split(",") if pair and "=" not in pair]:
+        raise UserError("--selector", wrong[0], "key=value,key=value")
+    import logging
+
+    from tidegate.controller.operator import Where
+    from tidegate.controller.operator import run as lead
+    from tidegate.controller.worker import Settings
+    from tidegate.serve.process import read_token
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    labels = tuple((key, value) for key, _, value in (pair.partition("=") for pair in selector.split(",") if pair))
+    where = Where(namespace, port, selector=labels, identity=identity)
+    settings = Settings(state, image, read_token(token_file), gateway, domain)
+    lead(where, settings, "events" if clock == "events" else "wall")
+
+
+@app.command()
 def run(
     model_file: ModelFile,
     state: State = DEFAULT_STATE,
     until: Annotated[str | None, typer.Option(help="Use what had arrived by then (ISO 8601); now when absent.")] = None,
     mode: Annotated[str | None, typer.Option(help="auto, stateless or stateful; else the Model file's.")] = None,
     orchestrator: Annotated[str, typer.Option(help="auto, local, job or kubeflow.")] = "auto",
+    recurring: Annotated[
+        bool, typer.Option("--recurring", help="Kubeflow only: a recurring run by the file's schedule.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """One continuous-training run: steps with seconds, gate verdict, model version."""
@@ -51,6 +87,10 @@ def run(
     from tidegate.spec import load_model
 
     model = runs.with_mode(load_model(model_file), mode)
+    if recurring:
+        made = runs.schedule(model, state, orchestrator)
+        say({"recurring_run": made, "name": model.name}, as_json, f"recurring run {model.name}: {made}")
+        return
     result = runs.run_once(model, state, until, orchestrator, quiet=as_json)
     say(result.to_json(), as_json, result.to_text())
     if result.verdict == "refused":

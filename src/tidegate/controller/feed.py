@@ -67,15 +67,15 @@ class VersionRows:
 
 
 class Feed:
-    """The observation store of one model, read incrementally."""
+    """The observation store of one model, read incrementally; `writer` names the segments of labels that it takes."""
 
-    def __init__(self, folder: Path, model: Model) -> None:
+    def __init__(self, folder: Path, model: Model, writer: str = "labels") -> None:
         self.folder, self._spec = folder, model.spec
         store = folder / "observations"
         self._predictions, self._labels = SegmentReader(store / "predictions"), SegmentReader(store / "labels")
         self._seen_of: dict[str, VersionRows] = defaultdict(VersionRows)
         self._join = LabelJoin(model.spec.release.label_deadline.total_seconds())
-        self._intake = LabelIntake(store / "labels", self._known, bounds_of(model.spec.release))
+        self._intake = LabelIntake(store / "labels", self._known, bounds_of(model.spec.release), writer=writer)
         self._performance = Performance()
         self._values = SliceValues(folder, model.spec.workload)
         self._release: ReleaseEvidence | None = None
@@ -87,6 +87,10 @@ class Feed:
     def take_labels(self, body: bytes) -> Mapping[str, int]:
         """The body of ``POST /labels``; called from the control server's thread."""
         return self._intake.take(body)
+
+    def close(self) -> None:
+        """Take no more labels: what was taken is written."""
+        self._intake.close()
 
     def _known(self, request_id: str) -> bool:
         # a label may come before the log was read the next time

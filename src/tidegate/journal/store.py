@@ -7,6 +7,8 @@ meanwhile. Nothing is ever updated or deleted.
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,9 @@ import sqlalchemy as sa
 
 from tidegate.errors import Conflict, PlatformError, TamperedJournal, UserError
 from tidegate.journal.events import GENESIS, Draft, Event, canonical, intact, seal
+
+URL = "TIDEGATE_JOURNAL"
+"""Environment variable: the database of the journal where it is not the state folder's, a cluster's PostgreSQL."""
 
 _metadata = sa.MetaData()
 _events = sa.Table(
@@ -36,8 +41,12 @@ class Journal:
     """An append-only list of events a model, at a database URL."""
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url, connect_args={"timeout": 30} if url.startswith("sqlite") else {})
-        if url.startswith("sqlite"):
+        embedded = url.startswith("sqlite")
+        # a server may have restarted since the last turn: a connection is tried before it is used
+        self._engine = sa.create_engine(
+            url, connect_args={"timeout": 30} if embedded else {}, pool_pre_ping=not embedded
+        )
+        if embedded:
             sa.event.listen(self._engine, "connect", _tune_sqlite)
             sa.event.listen(self._engine, "begin", _lock_sqlite)
         try:
@@ -80,6 +89,25 @@ class Journal:
         with self._engine.connect() as connection:
             return list(connection.execute(sa.select(_events.c.model).distinct().order_by(_events.c.model)).scalars())
 
+    def heads(self) -> dict[str, int]:
+        """The number of each model's last event."""
+        query = sa.select(_events.c.model, sa.func.max(_events.c.seq)).group_by(_events.c.model)
+        try:
+            with self._engine.connect() as connection:
+                return {model: seq for model, seq in connection.execute(query)}
+        except sa.exc.DatabaseError as error:
+            raise _unreadable(error) from None
+
+    def head(self, model: str) -> tuple[int, float]:
+        """Number and event time of the model's newest event; (0, 0.0) where there is none."""
+        query = sa.select(sa.func.max(_events.c.seq), sa.func.max(_events.c.time)).where(_events.c.model == model)
+        try:
+            with self._engine.connect() as connection:
+                seq, time = connection.execute(query).one()
+                return seq or 0, time or 0.0
+        except sa.exc.DatabaseError as error:
+            raise _unreadable(error) from None
+
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
@@ -92,7 +120,15 @@ class Journal:
 
 
 def open_journal(state: Path, create: bool = False) -> Journal:
-    """The journal of a state folder; UserError where there is none and `create` is false."""
+    """The journal of a state folder, or the one whose URL is in the environment.
+
+    Raises UserError where the folder has none and `create` is false, or where the URL is none.
+    """
+    if url := os.environ.get(URL):
+        try:
+            return Journal(url)
+        except (sa.exc.ArgumentError, ImportError):  # the URL is not told: it has a password
+            raise UserError(URL, "a URL that SQLAlchemy does not open", "a URL like postgresql+psycopg://…") from None
     path = state / "journal.db"
     if not create and not path.is_file():
         raise UserError(f"--state {state}", "no journal.db in it", "the state folder of a `tidegate up` or `run`")
@@ -137,7 +173,7 @@ def _make_tables(engine: sa.Engine) -> None:
     for _ in range(100):
         try:
             return _metadata.create_all(engine)
-        except sa.exc.OperationalError as error:
+        except sa.exc.DatabaseError as error:
             # turning WAL on takes the whole file and, unlike a write, does not wait for its turn; the loser of a
             # race for the first CREATE finds the table there
             if not any(sign in str(error.orig) for sign in ("locked", "already exists")):
@@ -146,7 +182,9 @@ def _make_tables(engine: sa.Engine) -> None:
     raise PlatformError("journal.db: locked by another process for 5 s")
 
 
-def _unreadable(error: sa.exc.DatabaseError) -> TamperedJournal:
+def _unreadable(error: sa.exc.DatabaseError) -> PlatformError:
+    if isinstance(error, sa.exc.OperationalError) and not isinstance(error.orig, sqlite3.Error):
+        return PlatformError(f"journal: {' '.join(str(error.orig).split())[:300]}")
     return TamperedJournal(f"journal.db: {error.orig}")
 
 

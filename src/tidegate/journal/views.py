@@ -136,10 +136,11 @@ def is_quiet(event: Event) -> bool:
 
 def line(event: Event) -> str:
     """One event as a line for people."""
-    return f"{event.seq:5d}  {iso(event.time)}  {event.model}  {event.kind:20s} {_tell(event)}".rstrip()
+    return f"{event.seq:5d}  {iso(event.time)}  {event.model}  {event.kind:20s} {tell(event)}".rstrip()
 
 
-def _tell(event: Event) -> str:
+def tell(event: Event) -> str:
+    """What an event says, in one line."""
     data = event.data
     if event.kind == "trigger.evaluated":
         return f"{data['decision']['decision']}: {data['decision']['reason']}"
@@ -152,7 +153,7 @@ def _tell(event: Event) -> str:
         told = f"ok, {data['result']['rows']} rows" if data["ok"] else f"failed: {data['error']}"
         return f"{data['run']} {told}"
     if event.kind == "serve.traffic":
-        return _traffic(data)
+        return traffic(data)
     if event.kind.startswith("monitor.alert"):
         return data["alert"]["annotations"]["summary"] if "alert" in data else f"sent: {', '.join(data['keys'])}"
     if "judgement" in data:
@@ -168,7 +169,7 @@ def _tell(event: Event) -> str:
     return ": ".join(part for part in (data.get("version", ""), known.get(reason, reason)) if part)
 
 
-def _traffic(data: Json) -> str:
+def traffic(data: Json) -> str:
     """How traffic goes: the split, those of regions, and what else goes on."""
     regions = (data.get("regions") or {"splits": ()})["splits"]
     parts = [_shares(data["split"]), *(f"{region}: {_shares(split)}" for region, split in regions)]

@@ -55,6 +55,7 @@ class LabelIntake:
     known: whether a request id was ever predicted (`LabelJoin.known`).
     bounds: the range of values by metric; a metric that is not there is refused by name.
     wall: the machine's clock, in seconds since the epoch.
+    writer: name of its segments, which no other process may write at the same time.
     """
 
     def __init__(
@@ -63,13 +64,14 @@ class LabelIntake:
         known: Callable[[str], bool],
         bounds: Mapping[str | None, tuple[float, float]] = BRIER,
         wall: Callable[[], float] = machine.time,
+        writer: str = "labels",
     ) -> None:
         self._known, self._bounds, self._wall = known, dict(bounds), wall
         self._held: dict[tuple[str, str | None], list[Label]] = {}
         for record in SegmentReader(folder).read():
             if isinstance(record, Label):
                 self._remember(record)
-        self._writer = SegmentWriter(folder, "labels")
+        self._writer = SegmentWriter(folder, writer)
 
     def take(self, body: bytes) -> dict[str, int]:
         """Store one body of labels and count what they are.

@@ -61,7 +61,7 @@ class LocalOrchestrator:
             raise UserError("run", run, f"the id of a run under {self._state / 'runs'}")
         locked = _locked(folder)  # asked before the end is looked for: a run writes its end, then lets go
         steps = tuple((r.step, r.seconds, r.cached) for r in read_records(self._state, run))
-        end = _end(folder)
+        end = read_end(folder)
         if end is None:
             error = "the run's process ended without an end" if (folder / "started").exists() else "never started"
             if not locked:
@@ -113,7 +113,7 @@ def _start(folder: Path) -> None:
 
 
 def _spawn(folder: Path, lock: int) -> None:
-    with _log_file(folder).open("a") as log:
+    with log_file(folder).open("a") as log:
         subprocess.Popen(
             [sys.executable, "-m", "tidegate.orchestrators.local", str(folder)],
             stdin=subprocess.DEVNULL,
@@ -137,7 +137,8 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
-def _log_file(folder: Path) -> Path:
+def log_file(folder: Path) -> Path:
+    """The log of the run in this folder."""
     return (folder / scratch.FOLDER if scratch.forgets(folder) else folder) / "log.txt"
 
 
@@ -154,7 +155,8 @@ def _try_lock(lock: IO[str], kind: int) -> bool:
     return True
 
 
-def _end(folder: Path) -> dict[str, str] | None:
+def read_end(folder: Path) -> dict[str, str] | None:
+    """How the run in this folder ended, ``{"error"}``; None where it has not."""
     try:
         return dict(json.loads((folder / "status.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -173,7 +175,7 @@ def run_package(folder: Path) -> str:
         load_component_from_file(request["package"])(**request["arguments"])
     except Exception as error:  # noqa: BLE001 - whatever kfp raises is this run's end, written to its status
         traceback.print_exc()
-        return error_line(_log(folder)) or f"{type(error).__name__}: {_plain(str(error))}"
+        return error_line(_log(folder)) or f"{type(error).__name__}: {one_line(str(error))}"
     return f"kfp.local: {BAD_SIGN}" if BAD_SIGN in _log(folder) else ""
 
 
@@ -181,17 +183,17 @@ def error_line(log: str) -> str:
     """The message of the last error of ours that a step raised, else its last error of any kind; empty without one."""
     ours = re.findall(r"^ *tidegate\.errors\.\w+: (.*)$", log, flags=re.MULTILINE)
     others = re.findall(r"^ +((?:\w+\.)*\w+(?:Error|Exception): .*)$", log, flags=re.MULTILINE)
-    return _plain(str([*others, *ours][-1])) if ours or others else ""
+    return one_line(str([*others, *ours][-1])) if ours or others else ""
 
 
-def _plain(text: str) -> str:
+def one_line(text: str) -> str:
     """One line of at most 300 characters, without the terminal's colours."""
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())[:300]
 
 
 def _log(folder: Path) -> str:
     sys.stdout.flush()
-    return _log_file(folder).read_text(encoding="utf-8", errors="replace")
+    return log_file(folder).read_text(encoding="utf-8", errors="replace")
 
 
 def main(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.errors import PlatformError
 from tidegate.ingest.disk import atomic_file
-from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, folder_name
+from tidegate.train.model_file import FILES, MANIFEST, SIGNATURE, check, folder_name, verify
 
 if TYPE_CHECKING:
     from tidegate.spec import TrustSpec
@@ -30,6 +30,35 @@ def store_model(made: Path, digest: str, state: Path) -> Path:
     if not target.is_dir():
         _put(made, target, sign(digest, state))
     check(target, digest)
+    return target
+
+
+def fetch_model(store: str, digest: str, target: Path, public_keys: Sequence[bytes] = ()) -> Path:
+    """Bring the files of `digest` from `store`, a folder of model versions at any place that fsspec reaches.
+
+    They are checked, and with keys their signature is verified, before `target` appears. Raises PlatformError when a
+    file is missing, is not the one that was registered or is not signed by one of the keys.
+    """
+    import fsspec
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".model-", dir=target.parent))
+    try:
+        files, root = fsspec.url_to_fs(store)
+        for name in (*FILES, MANIFEST, SIGNATURE):
+            files.get_file(f"{root}/{folder_name(digest)}/{name}", str(folder / name))
+        if public_keys:
+            verify(folder, digest, public_keys)
+        else:
+            check(folder, digest)
+        folder.chmod(0o755)
+        folder.rename(target)
+    except FileNotFoundError as error:
+        raise PlatformError(f"{error.filename or error}: no such file") from None
+    except OSError as error:
+        raise PlatformError(f"{store}/{folder_name(digest)}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return target
 
 
@@ -80,18 +109,26 @@ def trusted(trust: TrustSpec | None, state: Path) -> Sequence[str]:
 
 
 def public_key(state: Path) -> bytes:
-    """The 32 raw bytes that verify what this state folder signs; makes the key pair on first use."""
-    _private_key(state / "keys")
-    return bytes.fromhex((state / "keys" / _PUBLIC).read_text(encoding="ascii"))
+    """The 32 raw bytes that verify what this state folder signs; makes the key pair on first use.
+
+    On a cluster ``STATE/keys`` is a mounted Secret, of which pods that only verify are given the public key alone.
+    """
+    path = state / "keys" / _PUBLIC
+    if not path.is_file():
+        _private_key(state / "keys")
+    return bytes.fromhex(path.read_text(encoding="ascii"))
 
 
 def _private_key(keys: Path) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = keys / _PRIVATE
-    if not path.is_file():
-        _create(path, Ed25519PrivateKey.generate().private_bytes_raw().hex())
+    try:
+        keys.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.is_file():
+            _create(path, Ed25519PrivateKey.generate().private_bytes_raw().hex())
+    except OSError as error:
+        raise PlatformError(f"{path}: {error.strerror}; it is neither mounted nor can it be made") from None
     private = bytes.fromhex(path.read_text(encoding="ascii"))
     if not (keys / _PUBLIC).is_file():
         _create(keys / _PUBLIC, Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw().hex())

@@ -72,11 +72,11 @@ def load() -> None:
 
 
 def client_of(state: Path) -> MlflowClient:
-    """MLflow's client for the store of a state folder."""
+    """MLflow's client for the store of a state folder, or for the one that MLflow's own variable names."""
     load()
     from mlflow.tracking import MlflowClient
 
-    uri = f"sqlite:///{state / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}"
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 READ = 65_536
 """Rows that are read, scored and written as one batch."""
 CHUNK = 2048
-"""Rows in one call of ONNX Runtime: their input and the model's trees stay in the cache of one core."""
+"""Rows in one run of the model: their input and the model's trees stay in the cache of one core."""
 
 Columns = Sequence[NDArray[Any]]
 """The F features of N rows as the model takes them, one array [N] each."""
@@ -177,7 +177,7 @@ def category(column: pa.Array, codes: dict[str, int], name: str) -> NDArray[Any]
 def score(model: LoadedModel, columns: Columns) -> NDArray[np.float32]:
     """Probabilities of the positive class for N rows, [N], in calls of `CHUNK` rows.
 
-    The session of the service, so that a row has the same bits here and there. Raises PlatformError as
+    By what the service runs, so that a row has the same bits here and there. Raises PlatformError as
     `LoadedModel.score`, and UserError for an infinite number, which /predict does not take either.
     """
     rows, scores = len(columns[0]), np.empty(len(columns[0]), np.float32)
@@ -190,18 +190,10 @@ def score(model: LoadedModel, columns: Columns) -> NDArray[np.float32]:
         if np.isinf(encoded).any():
             name = model.schema.names[int(np.isinf(encoded).any(axis=0).argmax())]
             raise UserError(f"column {name}", "an infinite number", "a finite float32")
-        scores[part] = _run(model, encoded)
+        scores[part] = model.run(encoded)
     if not np.isfinite(scores).all():
         raise PlatformError(f"model failed: row {int(np.isfinite(scores).argmin())} of a batch has no finite score")
     return scores
-
-
-def _run(model: LoadedModel, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
-    try:
-        found: NDArray[np.float32] = model.session.run(["score"], {"features": encoded})[0].ravel()
-    except Exception as error:  # noqa: BLE001 - as in `LoadedModel.score`
-        raise PlatformError(f"model failed: {' '.join(str(error).split())[:200]}") from None
-    return found
 
 
 def scored(

@@ -1,41 +1,50 @@
-"""A model version in memory: checked, loaded by ONNX Runtime, and proved on its reference rows."""
+"""A model version in memory: checked, loaded, and proved on its reference rows.
+
+A file of trees alone is scored by `tidegate.serve.trees`, any other by ONNX Runtime, which is then imported.
+"""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.errors import PlatformError
+from tidegate.serve.trees import tree_scorer
 from tidegate.train.model_file import MANIFEST, TOLERANCE, FeatureSchema, check, verify
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Probabilities of the positive class for encoded rows, float32 [N, F] -> [N]; safe in several threads."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One model version that answers: its digest, its feature schema and its ONNX session on one thread."""
+    """One model version that answers: its digest, its feature schema and what runs it, on one thread."""
 
     digest: str
     schema: FeatureSchema
-    session: Any = field(repr=False)
+    runner: Run = field(repr=False)
 
-    def score(self, encoded: NDArray[np.float32]) -> list[float]:
-        """Probabilities of the positive class for encoded rows, float32 [N, F] -> N floats.
+    def run(self, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities for encoded rows, float32 [N, F] -> [N], as the model gives them.
 
         Raises PlatformError whatever goes wrong inside: the fault is the model's, not the request's.
         """
         try:
-            scores = self.session.run(["score"], {"features": encoded})[0].ravel().tolist()
+            return self.runner(encoded)
         except Exception as error:  # noqa: BLE001 - the runtime raises many kinds, all of them the model's failure
             raise PlatformError(f"model failed: {' '.join(str(error).split())[:200]}") from None
-        if len(scores) != len(encoded) or not all(map(math.isfinite, scores)):
-            raise PlatformError(f"model failed: {len(encoded)} rows gave scores {scores[:3]}")
-        return scores  # type: ignore[no-any-return]
+
+    def score(self, encoded: NDArray[np.float32]) -> list[float]:
+        """`run`, as floats that were checked: PlatformError also when one is not finite."""
+        scores = self.run(encoded)
+        if len(scores) != len(encoded) or not np.isfinite(scores).all():
+            raise PlatformError(f"model failed: {len(encoded)} rows gave scores {scores[:3].tolist()}")
+        return scores.tolist()  # type: ignore[no-any-return]
 
 
 def load_model(folder: Path, digest: str | None = None, public_keys: Iterable[bytes] = ()) -> LoadedModel:
@@ -55,7 +64,8 @@ def load_model(folder: Path, digest: str | None = None, public_keys: Iterable[by
 
 def load_checked(folder: Path, digest: str) -> LoadedModel:
     """Load files that were checked, and prove the model; raises PlatformError as `load_model` does."""
-    model = LoadedModel(digest, FeatureSchema.load(folder), _session(folder / "model.onnx"))
+    schema, path = FeatureSchema.load(folder), folder / "model.onnx"
+    model = LoadedModel(digest, schema, tree_scorer(path.read_bytes(), len(schema.features)) or onnx_runner(path))
     _prove(model, folder / "reference.json")
     return model
 
@@ -67,16 +77,23 @@ def _stated_digest(folder: Path) -> str:
         raise PlatformError(f"{folder / MANIFEST}: no digest in it") from None
 
 
-def _session(path: Path) -> Any:
+def onnx_runner(path: Path) -> Run:
+    """What runs a file by ONNX Runtime on one thread; PlatformError when it is no model."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - as in `score`
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - as in `LoadedModel.run`
         raise PlatformError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+
+    def run(encoded: NDArray[np.float32]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = session.run(["score"], {"features": encoded})[0].ravel()
+        return scores
+
+    return run
 
 
 def _prove(model: LoadedModel, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -72,14 +73,15 @@ class RowMaker:
         """Of raw values, a sequence a row."""
         return self.of_values(list(chain.from_iterable(rows)))
 
-    def of_codes(self, numbers: list[float | None], where: str) -> Rows:
-        """Of numbers [N * F] with categories as their codes, 0 or null for an unknown one.
+    def of_codes(self, numbers: list[float | None] | NDArray[np.float64], where: str) -> Rows:
+        """Of numbers [N * F] with categories as their codes, 0 or null for an unknown one; an array has no null.
 
         `where`: the field's name, for the UserError when a number is no category's code.
         """
         found: dict[int, list[Any]] = {}
         for column, texts in self._texts.items():
-            codes = numbers[column :: self.width]
+            told = numbers[column :: self.width]
+            codes: list[Any] = told if isinstance(told, list) else told.tolist()
             try:
                 found[column] = list(map(texts.__getitem__, codes))
             except KeyError as error:
@@ -88,13 +90,20 @@ class RowMaker:
                 raise UserError(f"{where}[{row}].{self._names[column]}", error.args[0], takes) from None
         return Rows(self.width, self._packed(numbers), found)
 
-    def _packed(self, numbers: list[float | None]) -> bytes:
+    def _packed(self, numbers: list[float | None] | NDArray[np.float64]) -> bytes:
+        if not isinstance(numbers, list):
+            return numbers.astype("<f8", copy=False).tobytes()
         try:
-            return struct.pack(f"<{len(numbers)}d", *numbers)
+            return _doubles(len(numbers)).pack(*numbers)
         except struct.error:  # there are nulls
             for column, _ in self._codes:
                 numbers[column :: self.width] = [code or 0 for code in numbers[column :: self.width]]
             return np.array(numbers, "<f8").tobytes()
+
+
+@lru_cache(64)
+def _doubles(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}d")
 
 
 def matrix(rows: Sequence[Rows]) -> NDArray[np.float32]:

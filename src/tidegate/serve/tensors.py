@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+import simdjson
 from msgspec import UNSET, Meta, UnsetType
+from numpy.typing import NDArray
 
 from tidegate.errors import UserError
 from tidegate.serve.decoder import MOST_ROWS, Number, refusal
@@ -31,6 +33,11 @@ NUMBERS: dict[str, str] = {
     "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
 """Data types of numbers and how numpy calls their bytes."""
+
+Values = list[Any] | NDArray[np.float64]
+"""A tensor's values flat: a list where one may be text or null."""
+
+_FLOAT32 = float(np.finfo(np.float32).max)
 
 Datatype = Literal["FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BYTES"]
 _Side = Annotated[int, Meta(ge=0, le=2**31)]
@@ -70,20 +77,11 @@ class Request(msgspec.Struct):
         return bool(self.parameters) and self.parameters.get("binary_data_output") is True  # type: ignore[union-attr]
 
 
-class _Numbers(Input):
-    """A tensor of numbers, flat."""
-
-    data: list[Number | None] | UnsetType = UNSET  # type: ignore[assignment]
-
-
-class _OfNumbers(Request):
-    """A request of such tensors alone."""
-
-    inputs: Annotated[list[_Numbers], Meta(min_length=1)]  # type: ignore[assignment]
-
-
 _NESTING = re.compile(rb"\[\s*\[")
-_REQUEST, _OF_NUMBERS = msgspec.json.Decoder(Request), msgspec.json.Decoder(_OfNumbers)
+_REQUEST = msgspec.json.Decoder(Request)
+_PARSER = simdjson.Parser()
+"""Of one thread: the event loop's."""
+
 _FLAT, _NESTED = (msgspec.json.Decoder(kind) for kind in (list[Number | None], list[list[Number | None]]))
 _TEXT, _TEXTS = (msgspec.json.Decoder(kind) for kind in (list[str | None], list[list[str | None]]))
 
@@ -93,22 +91,14 @@ def decode(body: bytes, json_bytes: int | None = None) -> tuple[Request, memoryv
     if json_bytes is not None and json_bytes > len(body):
         raise UserError("inference-header-content-length", json_bytes, f"at most the body's {len(body)} bytes")
     cut = len(body) if json_bytes is None else json_bytes
-    found = _decoded(body[:cut])
+    try:
+        found = _REQUEST.decode(body[:cut])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise refusal(str(error)) from None
     for number, one in enumerate(found.outputs or ()):
         if one.name != SCORE:
             raise UserError(f"outputs[{number}].name", one.name[:80], SCORE)
     return found, memoryview(body)[cut:]
-
-
-def _decoded(text: bytes) -> Request:
-    """Flat numbers, what most clients send, are parsed at once; other data is passed over until its kind is known."""
-    if b'"BYTES"' not in text:
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-            return _OF_NUMBERS.decode(text)
-    try:
-        return _REQUEST.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise refusal(str(error)) from None
 
 
 class TensorRows:
@@ -151,7 +141,7 @@ class TensorRows:
             raise UserError(f"{where}.name", one.name[:80], f"{WHOLE} or one of {', '.join(self._features)}")
         return found
 
-    def _whole(self, request: Request, one: Input, values: list[Any]) -> Rows:
+    def _whole(self, request: Request, one: Input, values: Values) -> Rows:
         """The one-tensor form: categories as their codes."""
         if len(request.inputs) > 1 or one.datatype == "BYTES":
             got = one.datatype if one.datatype == "BYTES" else f"{len(request.inputs)} tensors"
@@ -168,39 +158,53 @@ def score_tensor(scores: Sequence[float], binary: bool) -> tuple[dict[str, Any],
     return {**tensor, "parameters": {"binary_data_size": len(data)}}, data
 
 
-def _column(feature: Feature, one: Input, where: str, values: list[Any]) -> list[Value]:
+def _column(feature: Feature, one: Input, where: str, values: Values) -> Sequence[Value]:
     """One feature's values, of the kind that its datatype says; UserError when the feature is of the other kind."""
     if (feature.categories is None) == (one.datatype == "BYTES"):
         takes = "BYTES" if feature.categories is not None else ", ".join(NUMBERS)
         raise UserError(f"{where}.datatype", one.datatype, f"{takes} for {feature.name}")
-    return values
+    return values if isinstance(values, list) else values.tolist()
 
 
-def _values(one: Input, where: str, binary: memoryview) -> tuple[list[Any], memoryview]:
-    """A tensor's values flat, NaN as null, and what is left of the binary data."""
+def _values(one: Input, where: str, binary: memoryview) -> tuple[Values, memoryview]:
+    """A tensor's values flat, null where one is missing, and what is left of the binary data."""
     size, whole = (one.parameters or {}).get("binary_data_size"), math.prod(one.shape)
     if size is None:
         return _from_json(one, where, whole), binary
     if type(size) is not int or not 0 <= size <= len(binary):
         raise UserError(f"{where}.parameters.binary_data_size", size, f"0 to {len(binary)}, what is left of the body")
     data, rest = binary[:size], binary[size:]
-    values = list(_texts(data, where)) if one.datatype == "BYTES" else _numbers(data, one.datatype, where)
+    values: Values = list(_texts(data, where)) if one.datatype == "BYTES" else _numbers(data, one.datatype, where)
     if len(values) != whole:
         raise UserError(f"{where}: binary data", f"{len(values)} values", f"{whole}, as its shape says")
     return values, rest
 
 
-def _from_json(one: Input, where: str, whole: int) -> list[Any]:
+def _from_json(one: Input, where: str, whole: int) -> Values:
     if one.data is UNSET:
         raise UserError(f"{where}.data", None, "a value; it is required")
-    found = one.data if isinstance(one.data, list) else _parsed(one, bytes(one.data), where)
+    text = bytes(one.data)
+    numbers = None if one.datatype == "BYTES" else _flat_numbers(text)
+    found = _parsed(one, text, where) if numbers is None else numbers
     if len(found) != whole:
         raise UserError(f"{where}.data", f"{len(found)} values", f"{whole}, as its shape says")
     return found
 
 
+def _flat_numbers(text: bytes) -> NDArray[np.float64] | None:
+    """The numbers of a JSON list without an object for each; None where it holds anything else than float32 numbers."""
+    if text.count(b"[") != 1:
+        return None
+    with contextlib.suppress(AttributeError, TypeError, ValueError, RuntimeError):
+        numbers: Any = _PARSER.parse(text)
+        found = np.frombuffer(numbers.as_buffer(of_type="d"))
+        if max(found.max(initial=0.0), -found.min(initial=0.0)) <= _FLOAT32:
+            return found
+    return None
+
+
 def _parsed(one: Input, text: bytes, where: str) -> list[Any]:
-    """Values flat."""
+    """Values flat, whatever they are; UserError names the one that is none."""
     nested = _NESTING.match(text) is not None
     decoder: Any = (_TEXTS if nested else _TEXT) if one.datatype == "BYTES" else (_NESTED if nested else _FLAT)
     try:
@@ -214,15 +218,15 @@ def _parsed(one: Input, text: bytes, where: str) -> list[Any]:
     return [value for row in found for value in row]
 
 
-def _numbers(data: memoryview, datatype: str, where: str) -> list[float | None]:
+def _numbers(data: memoryview, datatype: str, where: str) -> Values:
     kind = np.dtype(NUMBERS[datatype])
     if len(data) % kind.itemsize:
         raise UserError(f"{where}: binary data", f"{len(data)} bytes", f"a multiple of {kind.itemsize} for {datatype}")
     found = np.frombuffer(data, kind).astype(np.float64)
-    if not (np.abs(found[~np.isnan(found)]) <= np.finfo(np.float32).max).all():
+    missing = np.isnan(found)
+    if not (np.abs(found[~missing]) <= _FLOAT32).all():
         raise UserError(f"{where}: binary data", "a number that is not finite", "finite float32 numbers, or NaN")
-    values: list[float | None] = found.tolist()
-    return [None if math.isnan(value) else value for value in values] if np.isnan(found).any() else values  # type: ignore[arg-type]
+    return [None if math.isnan(value) else value for value in found.tolist()] if missing.any() else found
 
 
 def _texts(data: memoryview, where: str) -> Iterator[str]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tidegate.release.plan import Plan, Regions, Split
+from tidegate.release.plan import Plan
 from tidegate.targets.base import Observed
-from tidegate.targets.routes import MERGE, RANK, REGION, RELEASE, TOTAL, WEIGHTS, Entry, Match, Rule, rules, shares_of
+from tidegate.targets.routes import Entry, Match, Rule, meaning, rules
 
 CONTROL = "control"
 CONTROL_PREFIXES = ("/labels", "/clock", "/status", "/console")
@@ -88,56 +88,29 @@ def routes(plan: Plan | None) -> Json:
 
 def read_routes(table: Json) -> Observed:
     """What a route configuration, as Envoy dumps it, does with traffic; empty where nothing is served."""
-    routes = [r for r in table["virtual_hosts"][0]["routes"] if "weighted_clusters" in r.get("route", {})]
-    if not routes:
-        return Observed()
-    last = routes[-1]  # of everything: no header is asked for
-    mirrored = [r["route"].get("request_mirror_policies", ()) for r in routes]
-    return Observed(
-        split=_split_of(last),
-        mirrors=tuple(policy["cluster"].removesuffix(MIRROR) for policy in max(mirrored, key=len)),
-        release=next((found[RELEASE] for route in routes for found in _sets(route) if RELEASE in found), ""),
-        sticky=_cookie_name(last),
-        regions=_regions_of(routes),
-        merge=next((_merged(route) for route in routes if _path(route) == RANK and _merged(route)), ()),
-    )
+    routes = table["virtual_hosts"][0]["routes"]
+    return meaning([_rule_of(route) for route in routes if "weighted_clusters" in route.get("route", {})])
 
 
-def _path(route: Json) -> str:
-    match = route["match"]
-    return str(match.get("path_separated_prefix") or match.get("prefix"))
+def _rule_of(route: Json) -> Rule:
+    path, action = route["match"].get("path_separated_prefix") or route["match"]["prefix"], route["route"]
+    mirrors = tuple(policy["cluster"].removesuffix(MIRROR) for policy in action.get("request_mirror_policies", ()))
+    ways = tuple(_entry_of(way) for way in action["weighted_clusters"]["clusters"])
+    return Rule((path,), _match_of(route["match"]), ways, mirrors)
 
 
-def _ways(route: Json) -> list[Json]:
-    return list(route["route"]["weighted_clusters"]["clusters"])
+def _match_of(match: Json) -> Match | None:
+    for header in match.get("headers", ()):
+        asked = header["string_match"]
+        return Match(header["name"], asked.get("exact") or asked["safe_regex"]["regex"], "safe_regex" in asked)
+    return None
 
 
-def _split_of(route: Json) -> Split:
-    return tuple((way["name"], way["weight"] / TOTAL) for way in _ways(route))
-
-
-def _sets(route: Json) -> Iterator[dict[str, str]]:
-    """The request headers that each way sets."""
-    for way in _ways(route):
-        yield {h["header"]["key"]: h["header"]["value"] for h in way["request_headers_to_add"]}
-
-
-def _cookie_name(route: Json) -> str:
-    brings = [h["header"]["value"] for way in _ways(route) for h in way.get("response_headers_to_add", ())]
-    return brings[0].partition("=")[0] if brings else ""
-
-
-def _regions_of(routes: Sequence[Json]) -> Regions | None:
-    found = [route for route in routes if _path(route) == "/" and REGION in next(_sets(route))]
-    if not found:
-        return None
-    header = found[0]["match"]["headers"][0]["name"]
-    return Regions(header, tuple((next(_sets(route))[REGION], _split_of(route)) for route in found))
-
-
-def _merged(route: Json) -> tuple[str, ...]:
-    headers = next(_sets(route)) if _ways(route)[0]["name"] == MERGE else {}
-    return tuple(version for version, _ in shares_of(headers.get(WEIGHTS, "")))
+def _entry_of(way: Json) -> Entry:
+    sets = tuple((one["header"]["key"], one["header"]["value"]) for one in way["request_headers_to_add"])
+    brings = [one["header"]["value"] for one in way.get("response_headers_to_add", ())]
+    removes = tuple(way.get("request_headers_to_remove", ()))
+    return Entry(way["name"], way["weight"], sets, removes, "".join(brings[:1]))
 
 
 def _served(plan: Plan) -> list[Json]:

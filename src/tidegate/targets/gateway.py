@@ -1,21 +1,42 @@
-"""Plan -> HTTPRoute of the Gateway API: the same weights, mirrors and headers as `targets.envoy` gives Envoy."""
+"""Plan -> HTTPRoute of the Gateway API: the same weights, mirrors and headers as `targets.envoy` gives Envoy.
+
+Every field that the API server would fill in is written out, so that a route which nobody touched is equal to the one
+that was sent. `read_route` is the way back.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tidegate.release.plan import Plan
-from tidegate.targets.routes import Entry, Match, Rule, rules
+from tidegate.targets.base import Observed
+from tidegate.targets.envoy import CONTROL_PREFIXES
+from tidegate.targets.routes import ARM, READ, Entry, Match, Rule, meaning, rules
+
+TIMEOUT = "15s"
+"""Longest that a request may take, as at the local gateway."""
+CONTROL, CONTROL_PORT = "tidegate-operator", 8090
+"""The Service of the control server, and its port."""
+MODEL = "x-tidegate-model"
+"""Request header by which the control server knows the model where a gateway serves several by host."""
+
+Json = dict[str, Any]
 
 
-def http_route(plan: Plan, gateway: str, namespace: str, port: int = 8080) -> dict[str, Any]:
-    """The route of one model; its backends are Services named MODEL-VERSION with dots as dashes."""
-    return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
-        "metadata": {"name": plan.model, "namespace": namespace},
-        "spec": {"parentRefs": [{"name": gateway}], "rules": [_rule(plan.model, rule, port) for rule in rules(plan)]},
-    }
+def http_route(plan: Plan, gateway: str, namespace: str, port: int = 8080, domain: str = "") -> Json:
+    """The route of one model; its backends are Services named MODEL-VERSION with dots as dashes.
+
+    domain: the model answers to the host ``MODEL.DOMAIN`` only, its control paths too; empty: to any host.
+    """
+    found = [_rule(plan.model, rule, port) for rule in rules(plan)]
+    if domain:
+        found.insert(0, _control({"set": [{"name": MODEL, "value": plan.model}]}))
+    return _route(plan.model, namespace, gateway, found, [f"{plan.model}.{domain}"] if domain else [])
+
+
+def control_route(gateway: str, namespace: str) -> Json:
+    """The route of the control paths of whatever model no host names."""
+    return _route("tidegate-control", namespace, gateway, [_control({"remove": [MODEL]})], [])
 
 
 def service_name(model: str, version: str) -> str:
@@ -23,36 +44,102 @@ def service_name(model: str, version: str) -> str:
     return f"{model}-{version.replace('.', '-')}"
 
 
-def _rule(model: str, rule: Rule, port: int) -> dict[str, Any]:
-    found: dict[str, Any] = {
+def read_route(route: Json) -> Observed:
+    """What an HTTPRoute does with traffic; nothing where it is no route of a plan."""
+    model = route["metadata"]["name"]
+    found = [_rule_of(model, rule) for rule in route["spec"].get("rules", ()) if _is_ours(rule)]
+    return meaning(found)
+
+
+def _route(name: str, namespace: str, gateway: str, found: list[Json], hosts: list[str]) -> Json:
+    parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway}
+    spec = {"parentRefs": [parent], **({"hostnames": hosts} if hosts else {}), "rules": found}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def _control(headers: Json) -> Json:
+    return {
+        "matches": [_match(prefix, None) for prefix in CONTROL_PREFIXES],
+        "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": headers}],
+        "backendRefs": [{**_reference(CONTROL, CONTROL_PORT), "weight": 1}],
+        "timeouts": {"request": "60s"},
+    }
+
+
+def _rule(model: str, rule: Rule, port: int) -> Json:
+    found: Json = {
         "matches": [_match(prefix, rule.match) for prefix in rule.prefixes],
         "backendRefs": [_backend(model, entry, port) for entry in rule.entries],
+        "timeouts": {"request": TIMEOUT},
     }
     mirrors = [_mirror(model, version, port) for version in rule.mirrors]
     return {**found, "filters": mirrors} if mirrors else found
 
 
-def _match(prefix: str, match: Match | None) -> dict[str, Any]:
-    path: dict[str, Any] = {"path": {"type": "PathPrefix", "value": prefix}}
+def _match(prefix: str, match: Match | None) -> Json:
+    path: Json = {"path": {"type": "PathPrefix", "value": prefix}}
     if match is None:
         return path
     kind = "RegularExpression" if match.regex else "Exact"
     return {**path, "headers": [{"type": kind, "name": match.header, "value": match.value}]}
 
 
-def _backend(model: str, entry: Entry, port: int) -> dict[str, Any]:
-    headers: dict[str, Any] = {"set": [{"name": name, "value": value} for name, value in entry.sets]}
+def _backend(model: str, entry: Entry, port: int) -> Json:
+    headers: Json = {"set": [{"name": name, "value": value} for name, value in entry.sets]}
     if entry.removes:
         headers["remove"] = list(entry.removes)
-    filters: list[dict[str, Any]] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": headers}]
+    filters: list[Json] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": headers}]
     if entry.cookie:
         brings = {"add": [{"name": "set-cookie", "value": entry.cookie}]}
         filters.append({"type": "ResponseHeaderModifier", "responseHeaderModifier": brings})
-    return {"name": service_name(model, entry.version), "port": port, "weight": entry.weight, "filters": filters}
+    return {**_reference(service_name(model, entry.version), port), "weight": entry.weight, "filters": filters}
 
 
-def _mirror(model: str, version: str, port: int) -> dict[str, Any]:
+def _mirror(model: str, version: str, port: int) -> Json:
     return {
         "type": "RequestMirror",
-        "requestMirror": {"backendRef": {"name": service_name(model, version), "port": port}},
+        "requestMirror": {"backendRef": _reference(service_name(model, version), port)},
     }
+
+
+def _reference(name: str, port: int) -> Json:
+    return {"group": "", "kind": "Service", "name": name, "port": port}
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+
+def _is_ours(rule: Json) -> bool:
+    backends = rule.get("backendRefs", ())
+    return bool(backends) and all(ARM in _sets(backend) for backend in backends)
+
+
+def _rule_of(model: str, rule: Json) -> Rule:
+    prefixes = tuple(match["path"]["value"] for match in rule["matches"])
+    asked = [header for match in rule["matches"] for header in match.get("headers", ())]
+    match = Match(asked[0]["name"], asked[0]["value"], asked[0]["type"] == "RegularExpression") if asked else None
+    mirrors = [one["requestMirror"]["backendRef"]["name"] for one in rule.get("filters", ()) if "requestMirror" in one]
+    versions = tuple(name.removeprefix(f"{model}-").replace("-", ".") for name in mirrors)
+    return Rule(prefixes, match, tuple(_entry_of(backend) for backend in rule["backendRefs"]), versions)
+
+
+def _entry_of(backend: Json) -> Entry:
+    sets = _sets(backend)
+    brings = [
+        one["value"]
+        for filter_ in backend.get("filters", ())
+        for one in filter_.get("responseHeaderModifier", {}).get("add", ())
+    ]
+    return Entry(sets[ARM], backend.get("weight", 1), tuple(sets.items()), cookie="".join(brings[:1]))
+
+
+def _sets(backend: Json) -> dict[str, str]:
+    """The request headers that a way sets and that services read."""
+    modifiers = [one.get("requestHeaderModifier", {}) for one in backend.get("filters", ())]
+    found = {header["name"]: header["value"] for one in modifiers for header in one.get("set", ())}
+    return {name: found[name] for name in READ if name in found}

@@ -7,9 +7,11 @@ Every way overwrites or removes every header that services read, so that a clien
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tidegate.release.plan import Plan, Split
+from tidegate.release.plan import Plan, Regions, Split
+from tidegate.targets.base import Observed
 
 TOTAL = 10_000
 """Sum of the whole weights of a split: a weight is a multiple of 0.01 %."""
@@ -80,6 +82,39 @@ def rules(plan: Plan) -> tuple[Rule, ...]:
         *(Rule(mirrored, match, found, plan.mirrors) for match, found in ways),
         *(Rule(("/",), match, found) for match, found in ways),
     )
+
+
+def meaning(found: Sequence[Rule]) -> Observed:
+    """The way back: what rules, as a router has them in force, do with traffic; nothing where there are none."""
+    if not found:
+        return Observed()
+    last = found[-1]  # of everything: no header is asked for
+    sets = [dict(entry.sets) for rule in found for entry in rule.entries]
+    cookie = next((entry.cookie for entry in last.entries if entry.cookie), "")
+    merged = [dict(rule.entries[0].sets) for rule in found if rule.entries[0].version == MERGE]
+    return Observed(
+        split=_split_of(last),
+        mirrors=max((rule.mirrors for rule in found), key=len),
+        release=next((headers[RELEASE] for headers in sets if RELEASE in headers), ""),
+        sticky=cookie.partition("=")[0],
+        regions=_regions_of(found),
+        merge=tuple(version for version, _ in shares_of(merged[0].get(WEIGHTS, ""))) if merged else (),
+    )
+
+
+def _split_of(rule: Rule) -> Split:
+    return tuple((entry.version, entry.weight / TOTAL) for entry in rule.entries)
+
+
+def _regions_of(found: Sequence[Rule]) -> Regions | None:
+    by_region = [
+        (rule.match, dict(rule.entries[0].sets)[REGION], _split_of(rule))
+        for rule in found
+        if rule.match and "/" in rule.prefixes and REGION in dict(rule.entries[0].sets)
+    ]
+    if not by_region:
+        return None
+    return Regions(by_region[0][0].header, tuple((name, split) for _, name, split in by_region))
 
 
 def entries(plan: Plan) -> tuple[Entry, ...]:

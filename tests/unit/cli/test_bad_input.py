@@ -116,7 +116,9 @@ def test_a_time_that_is_none_is_told(tidegate, tmp_path):
     [
         (("up", QUICK, "--clock", "moon"), "--clock: got 'moon', takes wall or events"),
         (("run", QUICK, "--mode", "magic"), "--mode: got 'magic', takes auto, stateless or stateful"),
-        (("run", QUICK, "--orchestrator", "kubeflow"), "orchestrator: got 'kubeflow', takes auto or local"),
+        (("run", QUICK, "--orchestrator", "argo"), "orchestrator: got 'argo', takes auto, local, job or kubeflow"),
+        (("run", QUICK, "--orchestrator", "job"), "spec.pipeline.image: got None"),
+        (("run", QUICK, "--recurring"), "--recurring: got 'orchestrator auto', takes"),
         (("run",), "MODEL.yaml"),
         (("up", QUICK, "--prot", "1"), "--prot"),
         (("up", QUICK, "--port", "many"), "--port"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tiny_models import SCHEMA, reference_score
 
 from tidegate.errors import UserError
+from tidegate.serve import tensors
 from tidegate.serve.tensors import NUMBERS, TensorRows, decode
 from tidegate.train.model_file import FeatureSchema
 
@@ -189,3 +190,30 @@ def test_a_length_of_the_json_that_is_none_is_refused(wall: Server, length: str)
     status, answer = ask(wall, column(), headers={"Inference-Header-Content-Length": length})
     assert status == 400
     assert answer["error"].startswith("inference-header-content-length: got")
+
+
+NUMBER_TEXTS = (
+    st.floats(allow_nan=False, allow_infinity=False).map(repr)
+    | st.integers(-(2**70), 2**70).map(str)
+    | st.tuples(st.integers(), st.integers(-400, 400)).map(lambda parts: f"{parts[0]}e{parts[1]}")
+)
+OTHER_TEXTS = st.sampled_from(
+    ["null", "true", '"1"', '"["', "[1]", "{}", "-0.0", "-0", "01", "1.", "NaN", "Infinity", ""]
+)
+
+
+@given(
+    st.lists(NUMBER_TEXTS | OTHER_TEXTS, max_size=6), st.sampled_from(["[%s]", " [ %s ] ", '{"a":[%s]}', "%s", "[%s"])
+)
+def test_numbers_parsed_at_once_are_those_that_are_parsed_one_by_one(texts: list[str], around: str) -> None:
+    text = (around % ",".join(texts)).encode()
+    found = tensors._flat_numbers(text)
+    if found is not None:
+        wanted = np.array(tensors._FLAT.decode(text), np.float64)
+        assert found.tobytes() == wanted.tobytes()
+
+
+def test_plain_numbers_are_parsed_at_once() -> None:
+    found = tensors._flat_numbers(b"[1, -2.5e3, 11.507800102233887]")
+    assert found is not None
+    assert found.tolist() == [1.0, -2500.0, 11.507800102233887]

@@ -1,0 +1,107 @@
+"""The whole loop on real flights, on a cluster, in event time: what `make demo` does on a laptop, with kubectl alone.
+
+v1 is trained by a Job and serves behind the Gateway; new data triggers a retraining that nobody starts; its version
+goes through shadow and canary under load to all of the traffic; a sabotaged candidate is aborted and quarantined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from cluster.installation import ROOT, Installation
+from rich.console import Console
+
+from demo.check import check
+from demo.replay import Replay, share_of
+from demo.story import Played, Setting
+from flights.requests import load_traffic, questions
+from flights.workload import ZONE
+from tidegate.targets.processes import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+MODEL, FILE = "flight-delay", "k8s/models/flight-delay.yaml"
+RATE, SHARE = float(os.environ.get("TIDEGATE_TEST_RATE", "150")), float(os.environ.get("TIDEGATE_TEST_SHARE", "0.25"))
+
+
+def day(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
+
+
+SINCE, UNTIL = day("2013-07-01"), day("2013-11-01")
+
+
+@pytest.fixture(scope="module")
+def played(up: None) -> tuple[Installation, Played]:
+    """The story, told by the journal."""
+    found = Installation()
+    setting = Setting(ROOT / FILE, ROOT / "demo/sabotaged.yaml", ROOT, SINCE, UNTIL, SHARE, 13, RATE)
+    story = Played(setting)
+    with found.phase("overlay applied, operator leads, Gateway programmed"):
+        found.install()
+    with found.phase("v1 trained by a Job on real flights"):
+        found.kubectl("apply", "--server-side", "--filename", str(ROOT / FILE))
+        found.tidegate("run", FILE, "--until", SINCE.isoformat(), "--state", f"/state/{MODEL}", "--orchestrator", "job")
+    with found.phase("v1 serves behind the Gateway"):
+        found.kubectl("wait", "--for=condition=Ready", "--timeout=120s", f"model/{MODEL}")
+        found.until(lambda: found.shown("model", MODEL).get("traffic", {}).get("summary") == "v1 100%")
+    asked = share_of(list(questions(load_traffic(SINCE, UNTIL))), SHARE, setting.seed)
+    with found.phase(f"{len(asked)} requests at {RATE:g}/s, retrained, promoted, sabotage aborted"):
+        replay = Replay(asked, found.gateway, found.token, RATE, Sabotage(found))
+        story.tally = asyncio.run(replay.run())
+    story.events = found.journal(MODEL)
+    story.rows = found.rows(MODEL)[0]
+    with found.phase("journal replayed"):
+        story.replayed = found.tidegate("replay", "--state", f"/state/{MODEL}").strip()
+    print(f"stood still {story.tally.stood_still:.1f} s; latency p50 {story.tally.latency(0.5):.1f} ms, "
+          f"p99 {story.tally.latency(0.99):.1f} ms; by model {dict(story.tally.models)}")  # fmt: skip
+    return found, story
+
+
+class Sabotage:
+    """Hands the sabotaged candidate in, once, when a challenger has 5 % of the traffic; true while its run works."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation, self._process, self._looked = installation, None, 0.0
+
+    def __call__(self, now: float, done: float) -> bool:
+        if self._process is None and now > self._looked + 6 * 3600:
+            self._looked = now
+            name = self._installation.shown("model", MODEL).get("release")
+            release = self._installation.shown("release", name) if name else {}
+            if release.get("stage") == "canary" and float(release["weight"].rstrip("%")) >= 5:
+                until = datetime.fromtimestamp(now, UTC).isoformat()
+                words = ("run", "demo/sabotaged.yaml", "--until", until, "--orchestrator", "job")
+                self._process = self._installation.start_tidegate(*words, "--state", f"/state/{MODEL}")
+        return self._process is not None and self._process.poll() is None
+
+
+def test_every_claim_of_the_demo_holds_on_the_cluster(played: tuple[Installation, Played]) -> None:
+    claims = check(played[1])
+    for claim in claims:
+        Console(width=200).print("yes" if claim.holds else "NO ", claim.claim, "|", claim.seen)
+    assert [claim.claim for claim in claims if not claim.holds] == []
+
+
+def test_everything_is_read_with_kubectl(played: tuple[Installation, Played]) -> None:
+    found, story = played
+    status, state = found.shown("model", MODEL), story.state
+    assert status["champion"]["version"] == state.champion.version
+    assert {one["digest"] for one in status["quarantined"]} == set(state.quarantined)
+    names = {event.data["release"]["name"] for event in story.events if event.kind == "release.opened"}
+    ended = {name: found.shown("release", name)["stage"] for name in names}
+    assert {"promoted", "aborted"} <= set(ended.values()), ended
+    reasons = found.kubectl("get", "events", "--output", "jsonpath={.items[*].reason}")
+    assert {"ReleasePromoted", "ReleaseAborted", "RegisterCandidate"} <= set(reasons.split())
+    print(found.kubectl("get", "models,releases,jobs"))
+
+
+def test_a_model_that_is_deleted_is_drained_and_leaves_nothing(played: tuple[Installation, Played]) -> None:
+    found, _ = played
+    found.kubectl("delete", "model", MODEL, "--timeout=120s")
+    left = "deployments,services,httproutes,poddisruptionbudgets,horizontalpodautoscalers,releases"
+    named = ("--selector", f"tidegate.dev/model={MODEL},tidegate.dev/version")
+    assert wait_until(lambda: not found.kubectl("get", left, *named, "--output", "name").strip(), 60, every=0.5)
