@@ -60,9 +60,14 @@ _DROP = (
 )
 
 
+_INDEX = (f"--option=Dir::Cache::pkgcache={DEBS}/index.bin", f"--option=Dir::Cache::srcpkgcache={DEBS}/lists.bin")
+"""Images of Debian tell apt to keep no index: it would be made anew at each question, for five seconds."""
+
+
 def versions(packages: tuple[str, ...]) -> str:
     """What apt would fetch now, a package and its version a line: the input that decides the folder."""
-    told = run("apt-cache", "--no-all-versions", "show", *packages)
+    DEBS.mkdir(parents=True, exist_ok=True)
+    told = run("apt-cache", *_INDEX, "--no-all-versions", "show", *packages)
     fields = [line.partition(": ")[2] for line in told.splitlines() if line.startswith(("Package: ", "Version: "))]
     if missing := set(packages) - set(fields):
         raise PlatformError(f"apt knows no {', '.join(sorted(missing))}; apt-get update, on Debian 12, may help")
@@ -77,7 +82,7 @@ def unpack(packages: tuple[str, ...], tree: Path) -> None:
     wanted = dict(zip(pairs[::2], pairs[1::2], strict=True))
     missing = [f"{name}={version}" for name, version in wanted.items() if not _files(name, version)]
     if missing:
-        run("apt-get", "--option", "APT::Sandbox::User=root", "download", *missing, cwd=DEBS)
+        run("apt-get", *_INDEX, "--option", "APT::Sandbox::User=root", "download", *missing, cwd=DEBS)
     for name, version in wanted.items():
         run("dpkg-deb", "--extract", _files(name, version)[0], tree)
     for name in _DROP:
