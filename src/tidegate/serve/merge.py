@@ -79,10 +79,13 @@ class MergeService:
         if scope["type"] == "lifespan":
             return await self._lifespan(receive, send)
         started, heard = time.perf_counter(), hear(scope["headers"])
+        self.metrics.in_flight += 1
         try:
             status, body, kind, more = await self._answer(scope, receive, heard)
         except GoneError:
             return
+        finally:
+            self.metrics.in_flight -= 1
         headers = [kind, (b"content-length", b"%d" % len(body)), (b"x-request-id", heard.request_id.encode()), *more]
         if not any(name == b"x-tidegate-model" for name, _ in more):
             headers += self._head(0)

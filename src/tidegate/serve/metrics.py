@@ -10,9 +10,11 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 """Seconds; prometheus_client's defaults, which BentoML takes too. The last bucket is +Inf."""
 
 TOTAL, DURATION = "bentoml_service_request_total", "bentoml_service_request_duration_seconds"
+IN_FLIGHT = "tidegate_requests_in_flight"
 HELP = {
     TOTAL: ("counter", "Total number of HTTP requests"),
     DURATION: ("histogram", "API HTTP request duration in seconds"),
+    IN_FLIGHT: ("gauge", "Requests that are not answered yet, without the one that reads this"),
     "tidegate_prediction_log_rows_total": ("counter", "Rows taken by the prediction log"),
     "tidegate_prediction_log_dropped_total": ("counter", "Rows that the disk did not take"),
     "tidegate_online_failures_total": ("counter", "Feature views that could not be read and counted as null"),
@@ -33,6 +35,8 @@ class Metrics:
     version: str
     counts: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
     """Rows logged, rows dropped and views not read so far."""
+    in_flight: int = 0
+    """Requests that are being answered, the one that asks for the text included."""
     _series: dict[tuple[str, int], _Series] = field(default_factory=dict)
 
     def observe(self, endpoint: str, status: int, seconds: float) -> None:
@@ -64,7 +68,7 @@ class Metrics:
     def _families(self) -> Iterator[tuple[str, list[str]]]:
         yield TOTAL, [f"{TOTAL}{{{self._labels(*key)}}} {sum(one.buckets)}" for key, one in self._series.items()]
         yield DURATION, [line for key, one in self._series.items() for line in self._histogram(self._labels(*key), one)]
-        for name, value in zip(list(HELP)[2:], self.counts(), strict=True):
+        for name, value in zip(list(HELP)[2:], (max(self.in_flight - 1, 0), *self.counts()), strict=True):
             yield name, [f'{name}{{service_name="{self.service}",service_version="{self.version}"}} {value}']
 
     def _labels(self, endpoint: str, status: int) -> str:

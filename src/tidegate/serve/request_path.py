@@ -108,10 +108,13 @@ class RequestPath:
         entry = self._exact.get(scope["path"]) or self._matched(scope)
         if entry is None:
             return await self._inner(scope, receive, self._stamped(send, heard))
+        self.metrics.in_flight += 1
         try:
             answer = await self._routed(entry, scope, receive, heard)
         except GoneError:
             return
+        finally:
+            self.metrics.in_flight -= 1
         status, body, kind, extra = answer
         headers = [kind, (b"content-length", b"%d" % len(body)), (b"x-request-id", heard.request_id.encode())]
         await send({"type": "http.response.start", "status": status, "headers": [*headers, *self._head, *extra]})
@@ -125,6 +128,8 @@ class RequestPath:
             return refuse(405, f"method: got {scope['method']}, takes {takes}", (b"allow", takes.encode()))
         try:
             return await entry.route(scope, receive, heard)
+        except GoneError:
+            raise
         except UserError as error:
             return refuse(400, str(error))
         except TooLargeError as error:

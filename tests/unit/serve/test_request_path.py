@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,31 @@ def test_answers_are_counted_under_bentomls_names(events: Server) -> None:
     assert families["tidegate_prediction_log_rows"].samples[0].value == 1
     counts = [s for s in families["bentoml_service_request_duration_seconds"].samples if s.name.endswith("_count")]
     assert [s.value for s in counts] == [1, 1]
+
+
+def in_flight(events: Server) -> str:
+    text = events.ask("/metrics", method="GET")[2].decode()
+    return next(line for line in text.splitlines() if line.startswith("tidegate_requests_in_flight{")).split()[-1]
+
+
+def test_requests_in_flight_are_those_that_have_no_answer_yet(events: Server) -> None:
+    async def ask() -> tuple[str, str]:
+        body, read = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> dict:
+            read.set()
+            await body.wait()
+            return {"type": "http.disconnect"}
+
+        scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+        one = asyncio.create_task(events.app(scope, slow, None))
+        await read.wait()
+        during = await asyncio.to_thread(in_flight, events)
+        body.set()
+        await one
+        return during, await asyncio.to_thread(in_flight, events)
+
+    assert asyncio.run(ask()) == ("1", "0")
 
 
 def test_our_counts_replace_what_bentoml_started_at_zero(events: Server) -> None:
