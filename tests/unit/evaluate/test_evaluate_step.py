@@ -171,16 +171,19 @@ def test_a_model_over_its_size_is_refused(trained, tmp_path, monkeypatch):
     assert (found.reason, record["failed"]) == ("gate_objective", ["objective size"])
 
 
-def test_a_model_over_its_latency_is_refused(trained, tmp_path, monkeypatch):
-    """The candidate has twenty times the trees of the champion; what it takes more is measured, not made up."""
-    hints = {"lightgbm": {**synthetic.drawn.params["lightgbm"], "num_boost_round": 600}}
-    monkeypatch.setattr(synthetic, "slow", replace(synthetic.drawn, params=hints), raising=False)
+def test_a_model_over_its_latency_is_refused(trained, tmp_path):
+    """Trees against a champion that is one sum; what they take more is measured, not made up."""
     features, until = trained / "f.parquet", synthetic.until(45)
-    train(features, "synthetic:slow", until, synthetic.settings(), None, trained / "slow")
+    linear = synthetic.settings({"families": ("logistic_regression",)})
+    train(features, synthetic.NAME, until, linear, None, tmp_path / "champion")
+    parent = synthetic.parent_of(json.loads((tmp_path / "champion" / "training.json").read_text()))
     objectives = (Objective(metric="latency", margin=0.001),)
-    settings = synthetic.settings(parent=facts(trained), margin=5, slices=(), objectives=objectives)
-    found, record = run(trained, tmp_path / "gate.json", settings, "slow")
-    assert (found.reason, record["failed"]) == ("gate_objective", ["objective latency"])
+    settings = synthetic.settings(parent=parent, margin=5, slices=(), objectives=objectives)
+    evaluate(
+        trained / "candidate", features, synthetic.NAME, until, settings, tmp_path / "champion", tmp_path / "gate.json"
+    )
+    record = json.loads((tmp_path / "gate.json").read_text())
+    assert (record["reason"], record["failed"]) == ("gate_objective", ["objective latency"])
 
 
 def test_an_unknown_slice_is_named(trained, tmp_path):
