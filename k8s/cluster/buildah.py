@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from k8s.cluster import debian
-from k8s.cluster.commands import run
+from k8s.cluster.commands import patiently, run
 from k8s.cluster.container_storage import export
 from k8s.cluster.places import CLONE, IMAGES
 
@@ -62,4 +62,4 @@ def _base(store: Path) -> None:
 
 def _buildah(store: Path, verb: str, *words: str | Path) -> str:
     places = ("--root", store / "root", "--runroot", store / "run", "--storage-driver", "overlay")
-    return run("nice", "-n", "5", "buildah", *places, verb, *words, env={"TMPDIR": str(store / "tmp")})
+    return run(*patiently("buildah", *places, verb, *words), env={"TMPDIR": str(store / "tmp")})

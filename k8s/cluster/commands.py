@@ -11,6 +11,19 @@ from pathlib import Path
 from k8s.cluster.places import BIN, KUBECONFIG, SOCKET
 from tidegate.errors import PlatformError
 
+PATIENCE = 4
+"""The niceness of what is long and can wait: compilers, builds of images and, in their own group, the daemons."""
+
+
+def impatience(niceness: int = PATIENCE) -> int:
+    """How much nicer this process is to be to have `niceness`; who was started with it already is not made nicer."""
+    return max(0, niceness - os.nice(0))
+
+
+def patiently(*words: str | Path) -> tuple[str | Path, ...]:
+    """The same command, behind what else runs on the machine."""
+    return ("nice", "-n", str(impatience()), *words)
+
 
 def run(
     *words: str | Path,

@@ -11,11 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from k8s.cluster import cgroups
+from k8s.cluster.commands import impatience
 from k8s.cluster.places import BIN, LOG
 from tidegate.errors import PlatformError
-
-NICENESS = 5
-"""The session's other work goes first; pods inherit it, within their own control group it is of no account."""
 
 
 def start(name: str, *words: str | Path) -> bool:
@@ -30,7 +28,8 @@ def start(name: str, *words: str | Path) -> bool:
     def enter() -> None:
         for group in groups:
             (group / "cgroup.procs").write_text(str(os.getpid()))
-        os.nice(NICENESS)
+        # the session's other work goes first; pods inherit it, within their own control group it is of no account
+        os.nice(impatience())
 
     with (LOG / f"{name}.log").open("ab") as log:
         subprocess.Popen(

@@ -80,7 +80,7 @@ def images() -> tuple[Image, ...]:
 
 def make(without: frozenset[str] = frozenset()) -> list[Image]:
     """Make those images whose inputs changed; all of them, made, but for those of the programs `without`."""
-    made = [image for image in images() if without.isdisjoint(image.start)]
+    made = [image for image in images() if without.isdisjoint(path.name for path in image.files.values())]
     for image in made:
         stamp = image.layout.with_name(f"{image.layout.name}.made-from")
         made_from = image.made_from()
