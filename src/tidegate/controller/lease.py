@@ -37,7 +37,7 @@ class Lease:
     def __init__(self, cluster: Cluster, name: str, identity: str) -> None:
         self._cluster, self.name, self.identity = cluster, name, identity
         self.epoch = -1
-        self._renewed = -GIVES_UP
+        self._renewed = self._looked = -GIVES_UP
         self._seen: tuple[str, float] = ("", 0.0)
         self._stop = threading.Event()
 
@@ -45,6 +45,11 @@ class Lease:
     def held(self) -> bool:
         """Whether this process leads, by its own clock, which goes on while the process is stopped."""
         return self.epoch >= 0 and time.monotonic() < self._renewed + GIVES_UP
+
+    @property
+    def waits(self) -> bool:
+        """Whether this process would lead if nobody did: it asked for the lease lately, and was answered."""
+        return self.epoch < 0 and time.monotonic() < self._looked + GIVES_UP
 
     def check(self) -> int:
         """The epoch; Conflict when this process leads no more."""
@@ -59,6 +64,7 @@ class Lease:
                 if self._take():
                     logger.info("%s leads, epoch %d", self.identity, self.epoch)
                     return True
+                self._looked = time.monotonic()
             except PlatformError as error:
                 logger.warning("no lease yet: %s", error)
             self._stop.wait(EVERY)

@@ -1,16 +1,19 @@
 """``tidegate operator``: every Model object of a namespace under one leader.
 
 kopf watches and finalizes; who leads, when a model is turned and what is written is our own (docs/decisions/0017).
-A replica that does not lead waits and answers ``/livez`` only; one that leads no more ends at once.
+A replica that does not lead waits, ready to; one that leads no more ends at once. The Service's requests reach the
+leader alone, by a label that each leader puts on its own pod and takes from others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +44,9 @@ WATCHED = (
     ("tidegate.dev", "v1alpha1", "releases"),
 )
 """Objects of ours whose changes wake their model, by label."""
+
+LEADS = "tidegate.dev/leads"
+"""Label of the pod that leads, with the name of its Lease: the Service selects by it."""
 
 Json = dict[str, Any]
 
@@ -169,22 +175,28 @@ class Operator:
         """The ASGI entry: by the header that the gateway sets, else for all."""
         headers = dict(scope.get("headers", ()))
         name = headers.get(MODEL_HEADER.encode(), b"").decode("latin-1")
-        await self._apps.get(name, self.app)(scope, receive, send)
+        app = self._apps.get(name) if name else self.app
+        if app is None:  # a route outlives its Model for a moment, and is there before this leader has seen it
+            return await _answer(send, 503, json.dumps({"error": f"no model {name} here"}).encode())
+        await app(scope, receive, send)
 
 
 class Server:
-    """The HTTP side of a replica: it is ready while it leads."""
+    """The HTTP side of a replica: it is ready while it can take over, and when it leads and sees everything.
 
-    def __init__(self) -> None:
+    waits: whether it can take over. leads: whether it leads and sees everything.
+    """
+
+    def __init__(self, waits: Callable[[], bool]) -> None:
         self.operator: Operator | None = None
-        self.ready = False
+        self.waits, self.leads = waits, False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
         if scope["type"] == "lifespan":
             return await _lifespan(receive, send)
         path = scope["path"]
-        if path == "/livez" or (path == "/readyz" and self.ready):
+        if path == "/livez" or (path == "/readyz" and (self.leads or self.waits())):
             return await _answer(send, 200, b'{"ok":true}')
         if path == "/metrics" and self.operator:
             return await _answer(send, 200, self._metrics().encode(), b"text/plain; version=0.0.4")
@@ -223,7 +235,9 @@ async def _run(where: Where, settings: Settings, kind: ClockKind) -> None:
 
     cluster = Cluster(where.namespace)
     lease = Lease(cluster, where.lease, where.identity or f"{os.uname().nodename}-{os.getpid()}")
-    server = Server()
+    server = Server(lambda: lease.waits)
+    with suppress(PlatformError):  # a label of an earlier life of this pod, which another one may lead since
+        await asyncio.to_thread(_call, cluster, lease.name, lease.identity, False)
     http = uvicorn.Server(uvicorn.Config(server, where.host, where.port, log_config=None, access_log=False))
     serving = asyncio.create_task(http.serve())
     acquiring = asyncio.create_task(asyncio.to_thread(lease.acquire, lambda: serving.done()))
@@ -243,20 +257,25 @@ async def _lead(
 ) -> None:  # fmt: skip
     """Lead until something ends: the server (by a signal), the lease, the scheduler or the watches."""
     lost = asyncio.create_task(_thread(lease.keep, "lease"))
-    journal = await asyncio.to_thread(open_journal, settings.state, True)
+    journal = await _journal(lease, settings)
     operator = await asyncio.to_thread(Operator, cluster, journal, lease, settings, kind)
     await asyncio.to_thread(operator.start)
     server.operator = operator
     stop = asyncio.Event()
+
+    async def leads() -> None:
+        server.leads = True
+        await _until_called(cluster, lease)
+
     parts = {
         "the lease is lost": lost,
         "the scheduler ended": asyncio.create_task(_thread(operator.scheduler.run, "scheduler")),
-        "the watches ended": asyncio.create_task(_watch(operator, where, stop, server)),
+        "the watches ended": asyncio.create_task(_watch(operator, where, stop, leads)),
         "the journal is not watched": asyncio.create_task(_heads(operator)),
         "": serving,
     }
     done, _ = await asyncio.wait(parts.values(), return_when=asyncio.FIRST_COMPLETED)
-    server.ready = False
+    server.leads = False
     why = next(told for told, task in parts.items() if task in done)
     if lost in done:
         # nothing that is still at work here may go on; what it writes is refused anyway
@@ -269,6 +288,18 @@ async def _lead(
     error = operator.scheduler.failed or next((task.exception() for task in done), None)
     if why and error:  # kopf's watches end without one at a signal
         raise PlatformError(f"{why}: {error}") from error
+
+
+async def _journal(lease: Lease, settings: Settings) -> Journal:
+    """The journal, as soon as its database answers: in a new installation it starts beside the operator."""
+    while True:
+        try:
+            return await asyncio.to_thread(open_journal, settings.state, True)
+        except PlatformError as error:
+            if not lease.held:
+                raise
+            logger.warning("no journal yet: %s", error)
+            await asyncio.sleep(1.0)
 
 
 async def _thread(work: Callable[[], None], name: str) -> None:
@@ -294,8 +325,30 @@ async def _heads(operator: Operator) -> None:
             logger.warning("%s", error)
 
 
-async def _watch(operator: Operator, where: Where, stop: asyncio.Event, server: Server) -> None:
-    """Watch with kopf, and let it finalize, until `stop`."""
+async def _until_called(cluster: Cluster, lease: Lease) -> None:
+    """Let the Service find this pod, and no other one."""
+    while lease.held:
+        try:
+            return await asyncio.to_thread(_call, cluster, lease.name, lease.identity, True)
+        except PlatformError as error:
+            logger.warning("the Service does not lead here yet: %s", error)
+            await asyncio.sleep(1.0)
+
+
+def _call(cluster: Cluster, lease: str, pod: str, leads: bool) -> None:
+    """Put the label of who leads on `pod` and take it from every other one; or, without `leads`, from `pod` alone."""
+    labelled = {one["metadata"]["name"] for one in cluster.list("Pod", {LEADS: lease})}
+    for name in labelled - {pod} if leads else labelled & {pod}:
+        cluster.merge("Pod", name, {"metadata": {"labels": {LEADS: None}}})
+    # a process outside the cluster has no pod that a Service could find
+    if leads and pod not in labelled and cluster.get("Pod", pod):
+        cluster.merge("Pod", pod, {"metadata": {"labels": {LEADS: lease}}})
+
+
+async def _watch(
+    operator: Operator, where: Where, stop: asyncio.Event, leads: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """Watch with kopf, and let it finalize, until `stop`; `leads` is run when it sees everything."""
     import kopf
 
     registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
@@ -335,7 +388,7 @@ async def _watch(operator: Operator, where: Where, stop: asyncio.Event, server: 
 
     async def when_ready() -> None:
         await ready.wait()
-        server.ready = True
+        await leads()
 
     waiting = asyncio.create_task(when_ready())
     try:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.manifests import INTEGRATIONS, OVERLAYS, ROOT, build, containers, integration, kubectl, overlay, pod_of
+from tidegate.controller.operator import LEADS, Where
 
 Json = dict[str, Any]
 
@@ -111,8 +112,14 @@ def test_what_serves_has_a_disruption_budget(objects):
 def test_selectors_find_their_own_pods_and_no_others(objects):
     pods = {one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"] for one in objects if pod_of(one)}
     for service in of_kind(objects, "Service"):
-        found = [name for name, labels in pods.items() if selects({"matchLabels": service["spec"]["selector"]}, labels)]
+        # whoever leads has one more label, which he puts on himself
+        wanted = {key: value for key, value in service["spec"]["selector"].items() if key != LEADS}
+        found = [name for name, labels in pods.items() if selects({"matchLabels": wanted}, labels)]
         assert found == [service["metadata"]["name"]]
+
+
+def test_the_service_of_the_operator_finds_the_leader_alone(objects):
+    assert named(objects, "Service", "tidegate-operator")["spec"]["selector"][LEADS] == Where("tidegate").lease
 
 
 # --- what may be done -------------------------------------------------------------------------------------------------
