@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 from cluster.space import PROGRAM, kubectl
 
+from tidegate.controller.operator import LEADS
 from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.views import seconds
@@ -43,19 +45,20 @@ class Installation:
 
     def install(self) -> None:
         """The overlay, with event time as the operator's clock."""
-        kubectl("apply", "--server-side", "--force-conflicts", "--kustomize", str(ROOT / "k8s/overlays/local"))
-        found = json.loads(self.kubectl("get", "deployment", "tidegate-operator", "--output", "json"))
-        words = found["spec"]["template"]["spec"]["containers"][0]["args"]
-        if "--clock" not in words:
-            path = "/spec/template/spec/containers/0/args"
-            patch = [{"op": "replace", "path": path, "value": [*words, "--clock", "events"]}]
-            self.kubectl("patch", "deployment", "tidegate-operator", "--type=json", "--patch", json.dumps(patch))
+        objects = [*yaml.safe_load_all(kubectl("kustomize", str(ROOT / "k8s/overlays/local")))]
+        for one in objects:
+            if (one["kind"], one["metadata"]["name"]) == ("Deployment", "tidegate-operator"):
+                one["spec"]["template"]["spec"]["containers"][0]["args"] += ["--clock", "events"]
+        words = ("apply", "--server-side", "--force-conflicts", "--filename", "-")
+        kubectl(*words, stdin=yaml.safe_dump_all(objects).encode())
+        self.kubectl("rollout", "status", "deployment/tidegate-operator", "--timeout=240s")
         self.kubectl("wait", "--for=condition=Programmed", "--timeout=180s", "gateway/tidegate")
         assert wait_until(lambda: bool(self.leader()), 180, every=1.0), self.kubectl("get", "pods")
 
     def leader(self) -> str:
-        """The operator's pod that is ready, and so leads; empty while there is none."""
-        found = json.loads(self.kubectl("get", "pods", "--selector", OPERATOR, "--output", "json"))["items"]
+        """The operator's pod that leads, is ready and is found by the Service; empty while there is none."""
+        words = ("get", "pods", "--selector", f"{OPERATOR},{LEADS}", "--output", "json")
+        found = json.loads(self.kubectl(*words))["items"]
         ready = [pod["metadata"]["name"] for pod in found if _is_ready(pod)]
         holder = self.kubectl(
             "get", "lease", "tidegate-operator", "--ignore-not-found", "--output", "jsonpath={.spec.holderIdentity}"

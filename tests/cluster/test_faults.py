@@ -7,11 +7,14 @@ On the built cluster alone: processes and volumes of the node are this machine's
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import subprocess
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,18 +27,23 @@ from demo.openloop import Answer
 from k8s.cluster import daemons, machine, node
 from tests.live_traffic import Traffic
 from tidegate.spec import load_model
+from tidegate.targets.manifests import USER
 from tidegate.targets.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-04-08T00:00:00Z"
 RATE = 50.0
+MODEL = f"quick-{uuid.uuid4().hex[:4]}"
+STATE = f"/state/{MODEL}"
+LOG_MEGABYTES = 64
+"""Size of the disk that the prediction log has for itself: enough for all of it, and quickly filled."""
 
 
 def quick() -> str:
     """tests/models/quick.yaml with two replicas and a canary that outlasts the faults."""
     found = load_model(ROOT / "tests/models/quick.yaml").model_dump(mode="json", by_alias=True, exclude_unset=True)
-    found["metadata"] = {"name": "quick"}
+    found["metadata"] = {"name": MODEL}
     found["spec"]["release"]["stages"] = [
         {"shadow": {"requests": 300}}, {"canary": {"weights": ["20%", "50%"], "requests": 9000}},
     ]  # fmt: skip
@@ -65,19 +73,23 @@ class Story:
         self.found = Installation()
         self.faults: list[Fault] = []
         self.traffic: Traffic
+        self.log = Path()
+        self.unlogged = 0
 
     def begin(self) -> None:
         found = self.found
         with found.phase("overlay applied, operator leads, Gateway programmed"):
             found.install()
+        with found.phase("the prediction log has a small disk of its own"):
+            self.log = small_disk(found, LOG_MEGABYTES)
         with found.phase("two versions trained by Jobs"):
             file = found.put("quick.yaml", quick())
             for until in (FIRST, SECOND):
                 words = ("run", file, "--until", until, "--mode", "stateless", "--orchestrator", "job")
-                found.tidegate(*words, "--state", "/state/quick")
+                found.tidegate(*words, "--state", STATE)
                 if until == FIRST:
                     found.kubectl("apply", "--server-side", "--filename", "-", stdin=quick().encode())
-                    found.kubectl("wait", "--for=condition=Ready", "--timeout=120s", "model/quick")
+                    found.kubectl("wait", "--for=condition=Ready", "--timeout=120s", f"model/{MODEL}")
         with found.phase("shadow to canary"):
             self.traffic = Traffic(asked(), found.gateway, found.token, RATE)
             self.traffic.start()
@@ -85,11 +97,11 @@ class Story:
 
     def split(self) -> dict[str, str]:
         """The traffic as the Model's status tells it."""
-        traffic = self.found.shown("model", "quick").get("traffic", {})
+        traffic = self.found.shown("model", MODEL).get("traffic", {})
         return {one["version"]: one["share"] for one in traffic.get("split", ())}
 
     def ready(self, version: str) -> int:
-        name = f"quick-{version}"
+        name = f"{MODEL}-{version}"
         text = self.found.kubectl("get", "deployment", name, "--output", "jsonpath={.status.readyReplicas}")
         return int(text or 0)
 
@@ -119,10 +131,31 @@ def story(up: None) -> Iterator[Story]:
     if machine.road() == "kind":
         pytest.skip("the node's processes are not this machine's")
     found = Story()
-    found.begin()
-    yield found
-    found.traffic.stop()
-    print(*found.faults, sep="\n")
+    try:
+        found.begin()
+        yield found
+        found.traffic.stop()
+        print(*found.faults, sep="\n")
+    finally:
+        found.found.kubectl("delete", "model", MODEL, "--ignore-not-found", "--timeout=120s", check=False)
+        if found.log.is_mount():
+            subprocess.run(["umount", "--lazy", found.log], check=True)
+
+
+def small_disk(found: Installation, megabytes: int) -> Path:
+    """A disk of its own for the model's prediction log, in the shared volume; pods started from now on see it."""
+    claim = ("get", "persistentvolumeclaim", "tidegate-state", "--output", "jsonpath={.spec.volumeName}")
+    volume = found.kubectl("get", "persistentvolume", found.kubectl(*claim), "--output", "jsonpath={.spec.local.path}")
+    log = Path(volume) / MODEL / "observations" / "predictions"
+    log.mkdir(parents=True)
+    for folder in (log.parent, log.parent.parent):
+        shutil.chown(folder, USER, USER)
+    options = f"size={megabytes}m,uid={USER},gid={USER},mode=0770"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tidegate-log", log], check=True)
+    found.kubectl("rollout", "restart", "deployment/tidegate-operator")
+    found.kubectl("rollout", "status", "deployment/tidegate-operator", "--timeout=180s")
+    found.until(found.leader, 60)
+    return log
 
 
 def test_the_operator_is_killed(story: Story) -> None:
@@ -137,9 +170,9 @@ def test_the_operator_is_killed(story: Story) -> None:
 
 def test_a_serving_pod_is_killed(story: Story) -> None:
     found = story.found
-    pods = found.kubectl("get", "pods", "--selector", "tidegate.dev/model=quick,tidegate.dev/version=v1", "-o", "name")
+    (pod, *_) = serving(found)["v1"]
     with story.fault("kill -9 of one of the champion's two servers") as fault:
-        found.process(pods.split()[0].removeprefix("pod/"), "tidegate.serve.service").kill()
+        found.process(pod.removeprefix("pod/"), "tidegate.serve.service").kill()
         assert wait_until(lambda: story.ready("v1") < 2, 30, every=0.05)
         found.until(lambda: story.ready("v1") == 2, 90)
     # what was in flight to it has no answer; a connection that is refused is tried elsewhere
@@ -157,10 +190,10 @@ def test_the_api_server_is_restarted(story: Story) -> None:
 def test_the_route_is_deleted_by_hand(story: Story) -> None:
     found = story.found
     with story.fault("HTTPRoute deleted by hand") as fault:
-        old = found.kubectl("get", "httproute", "quick", "--output", "jsonpath={.metadata.uid}")
-        found.kubectl("delete", "httproute", "quick")
+        old = found.kubectl("get", "httproute", MODEL, "--output", "jsonpath={.metadata.uid}")
+        found.kubectl("delete", "httproute", MODEL)
         started = time.monotonic()
-        uid = ("get", "httproute", "quick", "--ignore-not-found", "--output", "jsonpath={.metadata.uid}")
+        uid = ("get", "httproute", MODEL, "--ignore-not-found", "--output", "jsonpath={.metadata.uid}")
         assert wait_until(lambda: found.kubectl(*uid) not in ("", old), 30, every=0.02)
         fault.seconds = time.monotonic() - started
     assert fault.seconds < 2.0, fault
@@ -193,14 +226,34 @@ def serving(found: Installation) -> dict[str, list[str]]:
     def names(selector: str) -> list[str]:
         return sorted(found.kubectl("get", "pods", "--selector", selector, "--output", "name").split())
 
-    versions = {v: names(f"tidegate.dev/model=quick,tidegate.dev/version={v}") for v in ("v1", "v2")}
+    versions = {v: names(f"tidegate.dev/model={MODEL},tidegate.dev/version={v}") for v in ("v1", "v2")}
     return {**versions, "proxy": names("gateway.networking.k8s.io/gateway-name=tidegate")}
+
+
+def test_the_disk_of_the_log_is_full(story: Story) -> None:
+    """Users are answered; what cannot be written is not in the log, and what can be written again is."""
+    found, ballast = story.found, story.log / "ballast"
+    with story.fault("the log's disk is full") as fault:
+        try:
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while file.write(bytes(1 << 16)):
+                    pass
+            time.sleep(10)
+            full = found.rows(MODEL)
+            time.sleep(3)
+            assert found.rows(MODEL) == full, "the disk is not full"
+        finally:
+            ballast.unlink()
+        found.until(lambda: found.rows(MODEL) > full, 30)
+    story.unlogged = fault.requests
+    assert fault.failed == []
+    assert story.split() == {"v1": "80%", "v2": "20%"}
 
 
 def test_the_leader_stands_still_past_its_lease_and_goes_on(story: Story) -> None:
     found, before = story.found, story.found.leader()
     stopped = found.process(before, "operator")
-    route = json.loads(found.kubectl("get", "httproute", "quick", "--output", "json"))["metadata"]
+    route = json.loads(found.kubectl("get", "httproute", MODEL, "--output", "json"))["metadata"]
     with story.fault("SIGSTOP of the leader past its lease") as fault:
         stopped.send_signal(signal.SIGSTOP)
         try:
@@ -209,28 +262,34 @@ def test_the_leader_stands_still_past_its_lease_and_goes_on(story: Story) -> Non
             stopped.send_signal(signal.SIGCONT)
         stopped.wait(30)
     assert fault.failed == []
-    now = json.loads(found.kubectl("get", "httproute", "quick", "--output", "json"))["metadata"]
-    assert int(now["annotations"]["tidegate.dev/epoch"]) > int(route["annotations"]["tidegate.dev/epoch"])
+
+    def metadata() -> dict:
+        return json.loads(found.kubectl("get", "httproute", MODEL, "--output", "json"))["metadata"]
+
+    epoch = int(route["annotations"]["tidegate.dev/epoch"])
+    found.until(lambda: int(metadata()["annotations"]["tidegate.dev/epoch"]) > epoch, 60)
+    now = metadata()
     assert int(now["annotations"]["tidegate.dev/journal"]) >= int(route["annotations"]["tidegate.dev/journal"])
     assert story.split() == {"v1": "80%", "v2": "20%"}
 
 
 def test_the_release_ends_as_if_nothing_had_happened(story: Story) -> None:
     found = story.found
-    found.until(lambda: (found.shown("model", "quick").get("champion") or {}).get("version") == "v2", 420)
-    found.until(lambda: found.shown("release", "quick-r1").get("stage") in ("watch", "promoted"), 60)
+    found.until(lambda: (found.shown("model", MODEL).get("champion") or {}).get("version") == "v2", 420)
+    found.until(lambda: found.shown("release", f"{MODEL}-r1").get("stage") in ("watch", "promoted"), 60)
     story.traffic.stop()
     way = [
         (event.kind, event.data["release"]["state"], event.data["release"]["weight"])
-        for event in found.journal("quick")
+        for event in found.journal(MODEL)
         if event.kind.startswith("release.") and event.kind != "release.looked" and "release" in event.data
     ]
     assert way[:4] == [
         ("release.opened", "shadow", 0.0), ("release.stage", "canary", 0.2), ("release.stage", "canary", 0.5),
         ("release.promoted", "watch", 1.0),
     ]  # fmt: skip
-    assert found.tidegate("replay", "--state", "/state/quick").startswith("reproduced: ")
+    assert found.tidegate("replay", "--state", STATE).startswith("reproduced: ")
     answered = sum(answer.status == 200 for answer in story.traffic.answers)
-    own, _ = found.rows("quick")
-    print(f"{story.traffic.sent} sent, {answered} answered with 200, {own} rows in the log")
-    assert own >= answered - RATE, "more rows lost than a killed server may lose"
+    own, _ = found.rows(MODEL)
+    print(f"{story.traffic.sent} sent, {answered} answered with 200, {own} rows in the log, at most {story.unlogged} "
+          "of the others while its disk was full")  # fmt: skip
+    assert own >= answered - story.unlogged - RATE, "more rows lost than a killed server and a full disk may lose"
