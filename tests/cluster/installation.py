@@ -15,6 +15,7 @@ import psutil
 import yaml
 from cluster.space import PROGRAM, kubectl
 
+from k8s.cluster import addons, machine
 from tidegate.controller.operator import LEADS
 from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
@@ -42,6 +43,15 @@ class Installation:
         print(f"{self.phases[name]:7.1f} s  {name}", flush=True)
 
     # --- installing -------------------------------------------------------------------------------------------------
+
+    def remove(self) -> None:
+        """Nothing of an earlier installation is left, nor in its volumes; Models go first: the operator drains them."""
+        words = ("--ignore-not-found", "--timeout=120s")
+        if kubectl("get", "crd", "models.tidegate.dev", "--ignore-not-found"):
+            self.kubectl("delete", "models", "--all", *words)
+        kubectl("delete", "namespace", NAMESPACE, *words)
+        if machine.road() == "source":
+            addons.install_storage()
 
     def install(self) -> None:
         """The overlay, with event time as the operator's clock."""

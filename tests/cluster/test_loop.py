@@ -43,6 +43,7 @@ def played(up: None) -> tuple[Installation, Played]:
     found = Installation()
     setting = Setting(ROOT / FILE, ROOT / "demo/sabotaged.yaml", ROOT, SINCE, UNTIL, SHARE, 13, RATE)
     story = Played(setting)
+    found.remove()
     with found.phase("overlay applied, operator leads, Gateway programmed"):
         found.install()
     with found.phase("v1 trained by a Job on real flights"):
