@@ -47,6 +47,7 @@ bench: setup  ## budgets, as figures of one run
 
 soak: setup  ## what takes longer than the tests may; output goes to docs/results/
 	@$(RUN)/python -m benchmarks three_demos registry gate_rates serve_soak unattended feedback_bias rare_event images --write
+	@$(RUN)/python -m pytest -m soak tests/unit tests/integration
 	@HYPOTHESIS_PROFILE=explore $(RUN)/python -m pytest -n 2 --dist loadfile tests/unit tests/properties
 	@HYPOTHESIS_PROFILE=explore DOCUMENT_EXAMPLES=300 $(RUN)/python -m pytest tests/integration/serve/test_document.py
 

@@ -80,8 +80,9 @@ class Cluster:
         return self._call("PATCH", kind, name, {"fieldManager": MANAGER}, body, "application/merge-patch+json") or {}
 
     def create(self, body: Json) -> Json:
-        """Make it; Conflict where it is there."""
-        return self._call("POST", body["kind"], "", {"fieldManager": MANAGER}, body) or {}
+        """Make it; Conflict where it is there. A field that its kind has not is refused."""
+        words = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        return self._call("POST", body["kind"], "", words, body) or {}
 
     def replace(self, body: Json) -> Json:
         """Put it in the place of the one with its `metadata.resourceVersion`."""
@@ -126,14 +127,15 @@ class Cluster:
         except ApiException as error:
             if error.status == 404 and missing_is_none:
                 return None
-            message = _message(error)
-            raise (Conflict if error.status == 409 else PlatformError)(f"{kind} {name}: {message}") from None
+            called = name or (body or {}).get("metadata", {}).get("name", "")
+            what = f"{kind} {called}".rstrip()
+            raise (Conflict if error.status == 409 else PlatformError)(f"{what}: {_message(error)}") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise PlatformError(f"API server: {type(error).__name__} at {method} {kind} {name}") from None
 
 
 def _message(error: Any) -> str:
     try:
-        return str(json.loads(error.body)["message"])[:300]
+        return " ".join(str(json.loads(error.body)["message"]).split())[:300]
     except (ValueError, KeyError, TypeError):
         return f"status {error.status}: {error.reason}"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tidegate.orchestrators.job_manifest import USER
+from tidegate.pod_security import USER
 from tidegate.register.models import public_key
 
 IMAGE = os.environ.get("TIDEGATE_IMAGE", "localhost/tidegate/components:0.1.0")

@@ -90,7 +90,7 @@ def test_a_pod_that_needs_more_memory_than_it_may_have_is_failed(place: Namespac
 
 def test_what_the_api_server_refuses_is_one_line(place: Namespace) -> None:
     runner = JobOrchestrator(place.state, IMAGE, Pods(namespace="no-such-namespace"))
-    with pytest.raises(PlatformError, match=r'the Job of run r1: 404 namespaces "no-such-namespace" not found'):
+    with pytest.raises(PlatformError, match=r'Job r1: namespaces "no-such-namespace" not found'):
         runner.submit(PACKAGE, {"path": "x", "word": "hello"}, "r1")
 
 

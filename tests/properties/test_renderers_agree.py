@@ -7,6 +7,7 @@ with the longest path, then the most headers, then the first. A third one reads 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tidegate.release.plan import Backend, Plan, Regions, Split
 from tidegate.targets import envoy
-from tidegate.targets.gateway import http_route, read_route, service_name
+from tidegate.targets.gateway import http_route, padded, read_route, service_name
 from tidegate.targets.routes import PREDICTIONS, READ, TOTAL, shares_of, whole_weights
 
 MODEL, REGIONS = "flight-delay", ("us", "eu", "ap")
@@ -133,7 +134,7 @@ def by_gateway(route: dict[str, Any], request: Request) -> Meaning:
         if takes(match)
     ]
     rule = route["spec"]["rules"][-max(taking)[2]]
-    ways = []
+    ways = Counter[tuple[str, tuple[tuple[str, str], ...], str]]()
     for backend in rule["backendRefs"]:
         by_type = {one["type"]: one for one in backend["filters"]}
         headers = by_type["RequestHeaderModifier"]["requestHeaderModifier"]
@@ -141,9 +142,11 @@ def by_gateway(route: dict[str, Any], request: Request) -> Meaning:
         answer = by_type.get("ResponseHeaderModifier", {"responseHeaderModifier": {"add": []}})
         brings = [one["value"] for one in answer["responseHeaderModifier"]["add"]]
         found = reaching(request, sets, set(headers.get("remove", ())))
-        ways.append((backend["name"], backend["weight"], found, "".join(brings)))
+        ways[backend["name"], found, "".join(brings)] += backend["weight"]
     mirrors = [one["requestMirror"]["backendRef"]["name"] for one in rule.get("filters", ())]
-    return frozenset(ways), frozenset(mirrors)
+    return frozenset((name, weight, found, brings) for (name, found, brings), weight in ways.items()), frozenset(
+        mirrors
+    )
 
 
 @given(plans(), st.lists(requests(), min_size=1, max_size=8))
@@ -225,6 +228,28 @@ def test_a_route_is_read_back_as_envoys_table_is(plan: Plan, domain: str) -> Non
     route = http_route(plan, "tidegate", "models", domain=domain)
     assert len(route["spec"]["rules"]) <= 16
     assert read_route(route) == envoy.read_routes(envoy.routes(plan)["resources"][0])
+
+
+def places(route: dict[str, Any]) -> list[int]:
+    """Ways of each rule: what Envoy Gateway names clusters by."""
+    return [len(rule["backendRefs"]) for rule in route["spec"]["rules"]]
+
+
+@given(plans(), st.lists(plans(), min_size=1, max_size=3), st.lists(requests(), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_a_padded_route_loses_no_place_and_means_the_same(first: Plan, later: list[Plan], asked: list[Request]) -> None:
+    live = padded(http_route(first, "tidegate", "models"), None)
+    assert live == http_route(first, "tidegate", "models")
+    for plan in later:
+        plain = http_route(plan, "tidegate", "models")
+        found = padded(plain, live)
+        kept = places(live) + [0] * (len(places(found)) - len(places(live)))
+        assert all(now >= before for now, before in zip(places(found), kept, strict=True))
+        assert all(backend["weight"] > 0 for rule in found["spec"]["rules"] for backend in rule["backendRefs"])
+        assert read_route(found) == read_route(plain)
+        assert [by_gateway(found, request) for request in asked] == [by_gateway(plain, request) for request in asked]
+        assert padded(plain, found) == found
+        live = found
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=8))

@@ -30,13 +30,13 @@ from tidegate.console.app import create_app
 from tidegate.controller.clock import WallClock
 from tidegate.controller.evidence import ReleaseEvidence
 from tidegate.controller.feed import bounds_of
-from tidegate.errors import TidegateError, UserError
+from tidegate.errors import UserError
 from tidegate.monitor.labels import LabelIntake
 from tidegate.observations import Label, Prediction, SegmentReader
 from tidegate.reasons import REASONS
 from tidegate.release.machine import open_release, step_from_json
 from tidegate.release.stages import Version
-from tidegate.serve.process import add_place, listening_socket, read_token, run
+from tidegate.serve.process import add_place, read_token, run
 from tidegate.spec import ReleaseSpec, describe, read_yaml
 
 LAG = 2.0
@@ -156,13 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--token-file", required=True, type=Path)
     add_place(parser)
     given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
-    try:
-        listening = listening_socket(given)
-        app = app_of(Judged(given.observations, load_policy(given.policy)), read_token(given.token_file))
-    except TidegateError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    return run(app, listening)
+    return run(
+        given, lambda: app_of(Judged(given.observations, load_policy(given.policy)), read_token(given.token_file))
+    )
 
 
 if __name__ == "__main__":

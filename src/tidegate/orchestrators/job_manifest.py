@@ -9,12 +9,12 @@ from typing import Any
 
 from tidegate.orchestrators.pods import KEYS, OPTIONAL, SECRET_ENV, STATE, Pods, Resources, Toleration
 from tidegate.orchestrators.runid import run_id
+from tidegate.pod_security import container_security, pod_security
 
 REQUEST = "/request"
 """Where a pod reads what it is to run: `package.yaml` and `arguments.json`, from its own annotations."""
 ANNOTATIONS = {"package.yaml": "tidegate.dev/package", "arguments.json": "tidegate.dev/arguments"}
 CONTAINER = "run"
-USER = 65534
 
 
 def job_name(run: str) -> str:
@@ -51,14 +51,7 @@ def _pod(image: str, pods: Pods) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 10,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         "containers": [_container(image, pods)],
         "volumes": [
             {"name": "state", "persistentVolumeClaim": {"claimName": pods.claim}},
@@ -86,11 +79,7 @@ def _container(image: str, pods: Pods) -> dict[str, Any]:
             "requests": {"cpu": asked.cpu, "memory": asked.memory},
             "limits": {"memory": asked.memory_limit},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": container_security(),
         "volumeMounts": [_mount(name, path, pods) for name, path in mounts.items()],
     }
 

@@ -110,8 +110,8 @@ def _make(client: MlflowClient, model: str, wanted: Aliases) -> None:
 
 
 def main(folder: str, model: str) -> None:
-    """Repair at the lowest priority and print the aliases as JSON; a failure is told in the last line of stderr."""
-    os.nice(19)
+    """Repair at a low priority and print the aliases as JSON; a failure is told in the last line of stderr."""
+    os.nice(10)
     try:
         print(json.dumps(repair(Path(folder), model)))
     except Exception as error:  # noqa: BLE001 - MLflow raises many kinds, and all are told

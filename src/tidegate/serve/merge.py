@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.errors import TidegateError, UserError
+from tidegate.errors import UserError
 from tidegate.observations import Prediction, SegmentWriter, Shown
 from tidegate.serve.clock import ClockRoute, keep_marking
 from tidegate.serve.decoder import Moment, Seconds, refusal, seconds
@@ -40,7 +40,7 @@ from tidegate.serve.metrics import Metrics
 from tidegate.serve.mix import mix
 from tidegate.serve.openapi import RankAnswer
 from tidegate.serve.prediction_log import Heard
-from tidegate.serve.process import add_place, listening_socket, read_token, run
+from tidegate.serve.process import add_place, read_token, run
 from tidegate.serve.scoring import Identity
 
 VERSION = "merge"
@@ -195,19 +195,17 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _service(given: argparse.Namespace) -> MergeService:
+    lists = Lists(side_of(given.champion), side_of(given.challenger), given.patience)
+    who = Identity(given.name, lists.sides[0].version, given.clock, read_token(given.token_file))
+    writer = given.writer or f"{VERSION}-{os.getpid()}-{os.urandom(3).hex()}"
+    return MergeService(who, lists, SegmentWriter(given.observations, writer))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM; then stop accepting, answer what is in flight, finish the log and return 0."""
     given = _arguments(sys.argv[1:] if arguments is None else arguments)
-    try:
-        listening = listening_socket(given)
-        lists = Lists(side_of(given.champion), side_of(given.challenger), given.patience)
-        who = Identity(given.name, lists.sides[0].version, given.clock, read_token(given.token_file))
-        writer = given.writer or f"{VERSION}-{os.getpid()}-{os.urandom(3).hex()}"
-        app = MergeService(who, lists, SegmentWriter(given.observations, writer))
-    except TidegateError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    return run(app, listening)
+    return run(given, lambda: _service(given))
 
 
 if __name__ == "__main__":

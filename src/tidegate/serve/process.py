@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import signal
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tidegate.errors import UserError
+from tidegate.errors import TidegateError, UserError
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the gateway keeps its own, which never meets a closed one."""
@@ -25,16 +27,6 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
 
 
-def listening_socket(given: argparse.Namespace) -> socket.socket:
-    """The socket of those arguments; UserError for a port in use."""
-    if given.fd is not None:
-        return socket.socket(fileno=given.fd)
-    try:
-        return socket.create_server((given.host, given.port), backlog=2048)
-    except OSError as error:
-        raise UserError(f"port {given.port}", error.strerror, "a free port") from None
-
-
 def read_token(path: Path | None) -> str:
     """The token in a file; empty without one."""
     if path is None:
@@ -45,8 +37,18 @@ def read_token(path: Path | None) -> str:
         raise UserError("--token-file", str(path), f"a readable file ({error.strerror})") from None
 
 
-def run(app: Any, listening: socket.socket) -> int:
-    """Answer until SIGTERM; then stop accepting, answer what is in flight, let the app finish and return 0."""
+def run(given: argparse.Namespace, make: Callable[[], Any]) -> int:
+    """Take the socket, then make the app, and answer until SIGTERM; the process's exit status.
+
+    At SIGTERM it stops accepting, answers what is in flight and lets the app finish. A TidegateError on the way there
+    is one line on stderr.
+    """
+    try:
+        listening = _listening(given)
+        app = make()
+    except TidegateError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
     import uvicorn
 
     # uvicorn raises a caught signal again when it has ended; by then the work is done and the status is 0
@@ -58,3 +60,12 @@ def run(app: Any, listening: socket.socket) -> int:
     )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def _listening(given: argparse.Namespace) -> socket.socket:
+    if given.fd is not None:
+        return socket.socket(fileno=given.fd)
+    try:
+        return socket.create_server((given.host, given.port), backlog=2048)
+    except OSError as error:
+        raise UserError(f"port {given.port}", error.strerror, "a free port") from None

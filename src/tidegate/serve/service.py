@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tidegate.errors import TidegateError, UserError
+from tidegate.errors import UserError
 from tidegate.serve.by_key import KeyLookup
 from tidegate.serve.explain import ExplainRoute
 from tidegate.serve.http import App, Receive, Scope, Send
 from tidegate.serve.loaded import load_model
 from tidegate.serve.lookup import LookupRoute
 from tidegate.serve.prediction_log import PredictionLog
-from tidegate.serve.process import add_place, listening_socket, read_token, run
+from tidegate.serve.process import add_place, read_token, run
 from tidegate.serve.request_path import RequestPath
 from tidegate.serve.scoring import Identity
 from tidegate.train.model_file import FeatureSchema
@@ -194,13 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.writer, given.digest, tuple(given.public_key), given.workload, given.online, given.project,
         not given.no_features, given.lookup,
     )  # fmt: skip
-    try:
-        listening = listening_socket(given)
-        app = wrap(settings, LazyBento())
-    except TidegateError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
-    return run(app, listening)
+    return run(given, lambda: wrap(settings, LazyBento()))
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ that was sent. `read_route` is the way back.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tidegate.release.plan import Plan
@@ -49,6 +50,32 @@ def read_route(route: Json) -> Observed:
     model = route["metadata"]["name"]
     found = [_rule_of(model, rule) for rule in route["spec"].get("rules", ()) if _is_ours(rule)]
     return meaning(found)
+
+
+def padded(route: Json, live: Json | None) -> Json:
+    """The route with no fewer rules, and in none fewer ways, than the one in force has; its meaning stays.
+
+    A proxy is told of a cluster's end before it is told of the route without it, and clusters are named by the place of
+    their rule and way (Envoy Gateway 1.9, its issue 6287): a place that goes costs the requests of that moment. So the
+    last rule comes again, where it is never reached, and a heavy way comes as two that share its weight.
+    """
+    places = live["spec"].get("rules", ()) if live else ()
+    found = list(route["spec"]["rules"])
+    found += [found[-1]] * (len(places) - len(found))
+    wide = [_wide(rule, len(place.get("backendRefs", ()))) for rule, place in zip(found, places, strict=False)]
+    return {**route, "spec": {**route["spec"], "rules": wide + found[len(wide) :]}}
+
+
+def _wide(rule: Json, ways: int) -> Json:
+    backends = list(rule["backendRefs"])
+    while len(backends) < ways:
+        heavy = max(backends, key=lambda backend: backend["weight"])
+        if heavy["weight"] < 2:
+            break  # a way without weight is none to the gateway
+        half = heavy["weight"] // 2
+        backends[backends.index(heavy)] = {**heavy, "weight": heavy["weight"] - half}
+        backends.append({**heavy, "weight": half})
+    return {**rule, "backendRefs": backends}
 
 
 def _route(name: str, namespace: str, gateway: str, found: list[Json], hosts: list[str]) -> Json:
@@ -125,7 +152,11 @@ def _rule_of(model: str, rule: Json) -> Rule:
     match = Match(asked[0]["name"], asked[0]["value"], asked[0]["type"] == "RegularExpression") if asked else None
     mirrors = [one["requestMirror"]["backendRef"]["name"] for one in rule.get("filters", ()) if "requestMirror" in one]
     versions = tuple(name.removeprefix(f"{model}-").replace("-", ".") for name in mirrors)
-    return Rule(prefixes, match, tuple(_entry_of(backend) for backend in rule["backendRefs"]), versions)
+    entries: dict[str, Entry] = {}
+    for entry in map(_entry_of, rule["backendRefs"]):
+        known = entries.get(entry.version)
+        entries[entry.version] = replace(known, weight=known.weight + entry.weight) if known else entry
+    return Rule(prefixes, match, tuple(entries.values()), versions)
 
 
 def _entry_of(backend: Json) -> Entry:

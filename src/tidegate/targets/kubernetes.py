@@ -18,7 +18,7 @@ from tidegate.errors import Conflict, NotReady, PlatformError
 from tidegate.kube import Cluster
 from tidegate.release.plan import Backend, Plan
 from tidegate.targets.base import Observed, Running
-from tidegate.targets.gateway import http_route, read_route, service_name
+from tidegate.targets.gateway import http_route, padded, read_route, service_name
 from tidegate.targets.manifests import DIGEST, MANAGED, MODEL, VERSION, Place, merge_objects, names, selector
 from tidegate.targets.manifests import version_objects as objects_of
 from tidegate.targets.pods import Pods, Stopped
@@ -208,7 +208,7 @@ class KubernetesTarget:
         body["metadata"]["labels"] = {**MANAGED, MODEL: self.place.model, "app.kubernetes.io/part-of": "tidegate"}
         if self.place.owner:
             body["metadata"]["ownerReferences"] = [{**self.place.owner, "controller": True, "blockOwnerDeletion": True}]
-        taken = self._fenced(body)
+        taken = self._fenced(padded(body, self._cluster.get("HTTPRoute", plan.model)))
         self._sent["HTTPRoute", plan.model] = _told(taken)
         try:
             self._pods.wait(lambda: not _waits(self._cluster.get("HTTPRoute", plan.model)) or None, ROUTE_SECONDS)

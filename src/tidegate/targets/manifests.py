@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tidegate.pod_security import container_security, pod_security
 from tidegate.release.plan import Backend, Plan
 from tidegate.targets.gateway import service_name
 from tidegate.targets.routes import MERGE
@@ -17,7 +18,6 @@ from tidegate.targets.routes import MERGE
 Json = dict[str, Any]
 
 PORT = 8080
-USER = 65534
 PRE_STOP = 5
 """Seconds that a pod answers on after it was told to end: until every proxy has left it out."""
 DRAIN = 25
@@ -177,14 +177,7 @@ def _pod(place: Place, containers: list[Json], before: list[Json], volumes: list
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": PRE_STOP + DRAIN,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(),
         **({"initContainers": before} if before else {}),
         "containers": containers,
         "volumes": [
@@ -226,11 +219,7 @@ def _container(place: Place, name: str, words: Sequence[str]) -> Json:
         "command": ["python", "-m", *words],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": {"cpu": "25m", "memory": "192Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": container_security(),
     }
 
 

@@ -136,7 +136,8 @@ def test_an_external_server_is_used_and_none_of_ours_started(stream, external):
 
 
 @pytest.mark.slow
-def test_kill_nine_twenty_times_loses_and_doubles_nothing(stream):
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.soak)])
+def test_kill_nine_again_and_again_loses_and_doubles_nothing(stream, kills):
     chance, ended = random.Random(20), threading.Event()
     stream.start()
 
@@ -148,7 +149,7 @@ def test_kill_nine_twenty_times_loses_and_doubles_nothing(stream):
     publisher = threading.Thread(target=publishing)
     publisher.start()
     try:
-        killed = [kill_once(stream, number, chance) for number in range(20)]
+        killed = [kill_once(stream, number, chance) for number in range(kills)]
     finally:
         ended.set()
         publisher.join()

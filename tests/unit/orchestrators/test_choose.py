@@ -30,7 +30,7 @@ def test_auto_is_job_in_a_pod_that_is_told_which_image_runs_have(monkeypatch, tm
     monkeypatch.setenv("TIDEGATE_IMAGE", "localhost/tidegate/components:0.1.0")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     assert image_of(MODEL) == "localhost/tidegate/components:0.1.0"
-    with pytest.raises(UserError, match=r"orchestrator job: .* takes a pod of a cluster, or a kubeconfig"):
+    with pytest.raises(UserError, match=r"cluster: .* takes a pod's service account, or a kubeconfig"):
         orchestrator_of(MODEL, tmp_path)  # no pod really: there is no service account
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tidegate.release.plan import Backend, Plan
-from tidegate.targets.gateway import control_route, http_route, read_route, service_name
+from tidegate.targets.gateway import control_route, http_route, padded, read_route, service_name
 from tidegate.targets.manifests import PRE_STOP, Place, merge_objects, names, version_objects
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kubernetes"
@@ -103,3 +104,10 @@ def test_a_route_with_a_host_takes_its_control_paths_along_and_names_the_model_i
     (filter_,) = control["filters"]
     assert filter_["requestHeaderModifier"]["set"] == [{"name": "x-tidegate-model", "value": "flight-delay"}]
     assert read_route(route).merge == ("v1", "v1.1")
+
+
+def test_a_way_that_cannot_be_shared_stays_one() -> None:
+    route = http_route(MERGED, "tidegate", "models", domain="models.example")
+    live = deepcopy(route)
+    live["spec"]["rules"][0]["backendRefs"] *= 3
+    assert padded(route, live) == route
