@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from importlib.metadata import version
 
 import pytest
 
@@ -116,11 +117,12 @@ def test_the_serving_image_has_nothing_of_training(shell: Cluster, heavy: str) -
 
 def test_the_components_image_has_every_step_s_library(cluster: Cluster) -> None:
     code = "import mlflow, feast, dvc.api, kfp, kopf, psycopg, lightgbm, flights, components, pipelines; print('all')"
+    code += "\nfrom importlib.metadata import version; print(version('tidegate'))"
     once = pod("libraries", COMPONENTS, "python", "-c", code)
     once["spec"]["restartPolicy"] = "Never"
     cluster.apply(once)
     cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=180s", "pod/libraries")
-    assert cluster.kubectl("logs", "pod/libraries").splitlines()[-1] == "all"
+    assert cluster.kubectl("logs", "pod/libraries").splitlines()[-2:] == ["all", version("tidegate")]
 
 
 def test_a_claimed_volume_is_writable_by_who_is_not_root_and_outlives_the_pod(cluster: Cluster) -> None:
