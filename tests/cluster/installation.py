@@ -46,10 +46,12 @@ class Installation:
 
     def remove(self) -> None:
         """Nothing of an earlier installation is left, nor in its volumes; Models go first: the operator drains them."""
-        words = ("--ignore-not-found", "--timeout=120s")
         if kubectl("get", "crd", "models.tidegate.dev", "--ignore-not-found"):
-            self.kubectl("delete", "models", "--all", *words)
-        kubectl("delete", "namespace", NAMESPACE, *words)
+            self.kubectl("delete", "models", "--all", "--timeout=120s")
+        kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+        # a proxy would wait for its clients for minutes
+        self.kubectl("delete", "pods", "--all", "--force", "--grace-period=0", check=False)
+        kubectl("wait", "--for=delete", "--timeout=120s", f"namespace/{NAMESPACE}")
         if machine.road() == "source":
             addons.install_storage()
 

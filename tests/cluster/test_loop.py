@@ -27,7 +27,7 @@ from tidegate.targets.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 MODEL, FILE = "flight-delay", "k8s/models/flight-delay.yaml"
-RATE, SHARE = float(os.environ.get("TIDEGATE_TEST_RATE", "150")), float(os.environ.get("TIDEGATE_TEST_SHARE", "0.25"))
+RATE, SHARE = float(os.environ.get("TIDEGATE_TEST_RATE", "200")), float(os.environ.get("TIDEGATE_TEST_SHARE", "0.5"))
 
 
 def day(text: str) -> datetime:
