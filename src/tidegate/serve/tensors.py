@@ -45,6 +45,9 @@ _SHORT = 2048
 _STAND_IN = msgspec.Raw(b"[%d]" % int.from_bytes(os.urandom(7)))
 """In place of an array that was taken out of a body; nobody outside knows it."""
 
+_ALONE = [(False, _STAND_IN)]
+"""Inputs of a body of which the only tensor's array was taken out: whether of text, and the data."""
+
 _FLOAT32 = float(np.finfo(np.float32).max)
 
 Datatype = Literal["FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BYTES"]
@@ -106,8 +109,7 @@ def decode(body: bytes, json_bytes: int | None = None) -> tuple[Request, memoryv
     rest, numbers = _without_numbers(body[:cut])
     try:
         found = _REQUEST.decode(rest)
-        only = [(one.datatype == "BYTES", one.data) for one in found.inputs]
-        if numbers is not None and only != [(False, _STAND_IN)]:
+        if numbers is not None and [(one.datatype == "BYTES", one.data) for one in found.inputs] != _ALONE:
             found, numbers = _REQUEST.decode(body[:cut]), None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise refusal(str(error)) from None
@@ -119,7 +121,7 @@ def decode(body: bytes, json_bytes: int | None = None) -> tuple[Request, memoryv
 
 def _without_numbers(text: bytes) -> tuple[bytes, Numbers | None]:
     """A body whose only ``"data"`` is taken out, so that it is gone through once, and its numbers: if long and flat."""
-    if found := _DATA.search(text):
+    if len(text) > _SHORT and (found := _DATA.search(text)):
         start, end = found.end() - 1, text.find(b"]", found.end()) + 1
         if end - start > _SHORT and text.find(b'"data"', end) < 0:
             numbers = _flat_numbers(text[start:end])
