@@ -26,7 +26,7 @@ from benchmarks import servers
 from benchmarks.load import bodies, maximum, steady, vegeta
 from benchmarks.online import prepare
 from benchmarks.replica import NAME, _cores, pinned
-from benchmarks.results import Budget, Result, say
+from benchmarks.results import CACHE, Budget, Result, say
 from benchmarks.serving_table import SHARE
 from demo.openloop import Answer, OpenLoop, Results
 from tidegate.observations import Prediction, SegmentReader
@@ -145,16 +145,16 @@ def run() -> Result:
 
 def _long(folder: Path, model: Path, asked: Sequence[bytes], seconds: float) -> tuple[Memory, Results, int]:
     """`seconds` at 70 % of the maximum, ours from a Bento; memory, latencies, rows that the log took in the end."""
-    core, others = _cores()
+    # built before the clock runs: else memory is sampled while a compiler works and nothing is asked
+    core, others, tool = *_cores(), vegeta(CACHE)
     tag, home = servers.built(folder / "bentoml")
     with servers.ours(tag, home, model, folder / "rows", core) as server, pinned(others):
         most = maximum(server.port, asked, 5.0, folder).rate
+        time.sleep(0.5)  # what wrk left in flight is logged too
         rate, before = SHARE * most, _rows(server.port)
         say(f"serve_soak: {seconds:g} s at {rate:,.0f}/s")
         every = max(0.2, seconds / 400)
-        memory, found = sampled(
-            server.process, every, lambda: steady(vegeta(servers.CACHE), server.port, asked, rate, seconds, folder)
-        )
+        memory, found = sampled(server.process, every, lambda: steady(tool, server.port, asked, rate, seconds, folder))
         time.sleep(0.5)
         return memory, found, _rows(server.port) - before
 

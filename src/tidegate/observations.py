@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -114,11 +114,13 @@ class Answered(msgspec.Struct, frozen=True, tag="a", tag_field="t", omit_default
     arm: str | None
     propensity: float | None
     release: str | None
-    scores: Annotated[list[float | None], msgspec.Meta(min_length=1)]
+    scores: Annotated[bytes, msgspec.Meta(min_length=4)] | Annotated[list[float | None], msgspec.Meta(min_length=1)]
+    """Packed: N float32, little-endian. A list where the model failed, and in logs from before they were packed."""
     error: bool
     latency_ms: float
     numbers: bytes = b""
-    """Features as served, flat row by row: [N * F] doubles, little-endian, NaN for null. Empty when not retained."""
+    """Features as served, flat row by row: [N * F] doubles or, with `single`, float32, little-endian, NaN for null.
+    Empty when not retained."""
     categories: dict[int, list[str | None]] = {}
     """Of each column of `numbers` that is a category the N texts that were served."""
     keys: list[dict[str, str | None]] | None = None
@@ -128,12 +130,14 @@ class Answered(msgspec.Struct, frozen=True, tag="a", tag_field="t", omit_default
     weights: str | None = None
     region: str | None = None
     returning: bool = False
+    single: bool = False
 
     def rows(self) -> list[Prediction]:
         """The rows in the order asked; ValueError when lists do not fit each other."""
-        nothing = [None] * len(self.scores)
-        features = as_served(self.numbers, self.categories, len(self.scores))
-        told = zip(self.scores, self.keys or nothing, self.fallbacks or nothing, strict=True)
+        scores = each_score(self.scores)
+        nothing = [None] * len(scores)
+        features = as_served(self.numbers, self.categories, len(scores), self.single)
+        told = zip(scores, self.keys or nothing, self.fallbacks or nothing, strict=True)
         return [
             Prediction(
                 f"{self.request_id}/{index}", self.time, self.wall, self.version, self.digest, self.arm,
@@ -145,11 +149,16 @@ class Answered(msgspec.Struct, frozen=True, tag="a", tag_field="t", omit_default
         ]  # fmt: skip
 
 
-def as_served(numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: int) -> list[list[float | str | None]]:
-    """`count` rows of what `Answered` keeps flat, doubles and texts of columns; ValueError where they do not fit."""
-    found = array("d", numbers)
-    if sys.byteorder == "big":
-        found.byteswap()
+def each_score(scores: bytes | Sequence[float | None]) -> Sequence[float | None]:
+    """What `Answered.scores` holds, one a row; ValueError when bytes are no float32 numbers."""
+    return _unpacked("f", scores) if isinstance(scores, bytes) else scores
+
+
+def as_served(
+    numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: int, single: bool = False
+) -> list[list[float | str | None]]:
+    """`count` rows of what `Answered` keeps flat, numbers and texts of columns; ValueError where they do not fit."""
+    found = _unpacked("f" if single else "d", numbers)
     width, uneven = divmod(len(found), count)
     if uneven:
         raise ValueError(f"{len(found)} numbers of {count} rows")
@@ -159,6 +168,13 @@ def as_served(numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: 
             raise ValueError(f"{len(told)} texts of {count} rows in column {column} of {width}")
         values[column::width] = told
     return [values[start : start + width] for start in range(0, count * width, width)] if width else [[]] * count
+
+
+def _unpacked(kind: Literal["f", "d"], numbers: bytes) -> array[float]:
+    found = array(kind, numbers)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return found
 
 
 class Label(msgspec.Struct, frozen=True, tag="l", tag_field="t"):
@@ -440,7 +456,9 @@ def parse_segment(name: str) -> tuple[str, int] | None:
 
 def _count(record: Record | Answered) -> int:
     """Rows of a record."""
-    return len(record.scores) if type(record) is Answered else 1
+    if type(record) is not Answered:
+        return 1
+    return len(record.scores) // (4 if type(record.scores) is bytes else 1)
 
 
 def newest_number(folder: Path, writer: str) -> int:

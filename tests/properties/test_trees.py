@@ -130,6 +130,14 @@ def test_leaves_to_the_last_bit_of_each_word(tmp_path: Path, leaves: int) -> Non
     np.testing.assert_allclose(scorer(rows), onnx_runner(tmp_path / "model.onnx")(rows), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("cuts", [0, 1, 254, 255, 300])
+def test_ranks_of_many_rows_are_those_of_single_ones(cuts: int) -> None:
+    edges = np.append(np.arange(cuts), [np.inf, np.nan]).astype(np.float32)
+    values = np.append(np.arange(-1, 400) / 2, [np.inf, -np.inf, np.nan, -0.0]).astype(np.float32)
+    alone = [trees._ranks(edges, value[None])[0] for value in values]
+    np.testing.assert_array_equal(trees._ranks(edges, values), alone)
+
+
 def one_split() -> Ensemble:
     growing = Growing()
     growing.node(0, 0, "BRANCH_LEQ", 1, 0.5, (1, 2), True)

@@ -9,8 +9,10 @@ import time
 from array import array
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from tidegate import observations
@@ -44,6 +46,30 @@ def one_of(number: int, row: int) -> Prediction:
 
 def writer(folder: Path, name: str = "v1-a", **more: object) -> SegmentWriter:
     return SegmentWriter(folder, name, background=False, **more)
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("scores", [[0.5, 0.25], np.array([0.5, 0.25], "<f4").tobytes()])
+def test_rows_of_one_line_however_they_are_packed(tmp_path: Path, single: bool, scores: Any) -> None:
+    numbers = np.array([[0.5, 1, np.nan], [1.5, 1, np.nan]], "<f4" if single else "<f8").tobytes()
+    line = msgspec.structs.replace(answered(1, 2), scores=scores, numbers=numbers, single=single)
+    one = writer(tmp_path)
+    one.append(line)
+    one.close()
+    assert one.rows == 2
+    found = SegmentReader(tmp_path).read()
+    assert [(row.request_id, row.score, row.features) for row in found] == [  # type: ignore[union-attr]
+        ("r1/0", 0.5, [0.5, "AA", None]),
+        ("r1/1", 0.25, [1.5, "AA", None]),
+    ]
+
+
+@pytest.mark.parametrize("scores", [b"12345", b"1234" * 3])
+def test_a_line_whose_scores_do_not_fit_is_counted(tmp_path: Path, scores: bytes) -> None:
+    one, reader = writer(tmp_path), SegmentReader(tmp_path)
+    one.append(msgspec.structs.replace(answered(1, 2), scores=scores))
+    one.close()
+    assert (reader.read(), reader.corrupt) == ([], 1)
 
 
 def test_what_was_appended_is_read_once_in_order(tmp_path: Path) -> None:

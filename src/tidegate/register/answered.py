@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.observations import parse_segment
+from tidegate.observations import each_score, parse_segment
 
 
 class Answer(msgspec.Struct, frozen=True, tag="p", tag_field="t", gc=False):
@@ -36,7 +36,7 @@ class _Answers(msgspec.Struct, frozen=True, tag="a", tag_field="t", gc=False):
     version: str
     digest: str
     arm: str | None
-    scores: list[float | None]
+    scores: bytes | list[float | None]
 
 
 class _Label(msgspec.Struct, tag="l", tag_field="t"):
@@ -91,7 +91,7 @@ def _answers(folder: Path) -> Iterator[Answer]:
             continue
         content = path.read_bytes()
         for line in content[: content.rfind(b"\n") + 1].splitlines():
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            with contextlib.suppress(msgspec.DecodeError, ValueError):
                 record = _DECODER.decode(line)
                 if isinstance(record, Answer):
                     yield record
@@ -100,5 +100,5 @@ def _answers(folder: Path) -> Iterator[Answer]:
 
 
 def _each(told: _Answers) -> Iterator[Answer]:
-    for index, score in enumerate(told.scores):
+    for index, score in enumerate(each_score(told.scores)):
         yield Answer(f"{told.request_id}/{index}", told.time, told.version, told.digest, told.arm, score)

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import msgspec
@@ -84,6 +85,49 @@ def _propensity(value: bytes) -> float | None:
     except ValueError:
         return None
     return propensity if 0 < propensity <= 1 else None
+
+
+class _Held:
+    """In a transport's place while an answer is sent: holds what is written until the end."""
+
+    __slots__ = ("_cycle", "_held", "_transport")
+
+    def __init__(self, cycle: Any) -> None:
+        self._cycle, self._transport, self._held = cycle, cycle.transport, list[bytes]()
+
+    def __enter__(self) -> None:
+        self._cycle.transport = self
+
+    def __exit__(self, *_: object) -> None:
+        self._cycle.transport = self._transport
+        self._flush()
+
+    def write(self, data: bytes) -> None:
+        """Hold `data`."""
+        self._held.append(data)
+
+    def close(self) -> None:
+        """Write what is held, then close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._transport.write(b"".join(self._held))
+            self._held.clear()
+
+
+_AS_IT_IS = nullcontext()
+
+
+def one_write(send: Send) -> AbstractContextManager[None]:
+    """Within it an answer's head waits for its body: one system call and one packet instead of two.
+
+    uvicorn has no setting for that, so the transport of the request whose method `send` is is held; where `send` is
+    anything else, nothing is (tests/unit/serve/test_one_write.py).
+    """
+    cycle = getattr(send, "__self__", None)
+    return _Held(cycle) if hasattr(cycle, "transport") else _AS_IT_IS
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int = LARGEST_BODY) -> bytes:

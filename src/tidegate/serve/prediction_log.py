@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,23 +57,25 @@ class PredictionLog:
         `endpoint`: as of `tidegate.observations.Prediction`.
         """
         wall, failed, kept = time.time(), scores is None, found if self._retain else None
-        told: list[float | None] = [None] * len(rows) if scores is None else scores  # type: ignore[assignment]
         keys, known, levels = (kept.keys, kept.known, kept.fallbacks) if kept else (None, None, None)
-        if len(told) == 1:
+        if len(rows) == 1:
             own = rows.lists()[0] if self._retain else []
             key, level = (keys[0], levels[0]) if keys and levels else (None, None)
             one = Prediction(
                 f"{heard.request_id}/0", at, wall, self._version, self._digest, heard.arm, heard.propensity,
-                heard.release, told[0], failed, latency_ms, own, key, known, level, endpoint,
+                heard.release, scores[0] if scores else None, failed, latency_ms, own, key, known, level, endpoint,
                 weights=heard.weights, region=heard.region, returning=heard.returning,
             )  # fmt: skip
             return self._writer.append(one)
+        told: bytes | list[float | None] = (
+            [None] * len(rows) if scores is None else struct.pack(f"<{len(scores)}f", *scores)
+        )
         numbers, texts = (rows.numbers, rows.texts) if self._retain else (b"", {})
         self._writer.append(
             Answered(
                 heard.request_id, at, wall, self._version, self._digest, heard.arm, heard.propensity, heard.release,
                 told, failed, latency_ms, numbers, texts, keys, known, levels, endpoint, heard.weights,
-                heard.region, heard.returning,
+                heard.region, heard.returning, rows.single,
             )
         )  # fmt: skip
 

@@ -31,6 +31,7 @@ from tidegate.serve.http import (
     Send,
     TooLargeError,
     hear,
+    one_write,
     read_body,
     refuse,
     text_of,
@@ -117,8 +118,10 @@ class RequestPath:
             self.metrics.in_flight -= 1
         status, body, kind, extra = answer
         headers = [kind, (b"content-length", b"%d" % len(body)), (b"x-request-id", heard.request_id.encode())]
-        await send({"type": "http.response.start", "status": status, "headers": [*headers, *self._head, *extra]})
-        await send({"type": "http.response.body", "body": body})
+        start = {"type": "http.response.start", "status": status, "headers": [*headers, *self._head, *extra]}
+        with one_write(send):
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
         self.metrics.observe(entry.path, status, time.perf_counter() - started)
 
     async def _routed(self, entry: _Entry, scope: Scope, receive: Receive, heard: Heard) -> Answer:

@@ -1,13 +1,13 @@
 """Model rows between a request's body and the model: flat, row by row, so that a column is one slice.
 
-Numbers are packed as the doubles that they came as: the model's input and the log are made of them without a look at
-each value again.
+Numbers are packed as they came, doubles or the float32 of a tensor: the model's input and the log are made of them
+without a look at each value again.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -29,17 +29,19 @@ class Rows:
 
     width: int
     numbers: bytes
-    """Doubles, little-endian: a category as its code, NaN for null."""
+    """Little-endian: a category as its code, NaN for null."""
     texts: dict[int, list[str | None]]
     """For each column that holds a category its N texts."""
+    single: bool = False
+    """Whether `numbers` are float32, not doubles."""
 
     def __len__(self) -> int:
         """N."""
-        return len(self.numbers) // (8 * self.width)
+        return len(self.numbers) // ((4 if self.single else 8) * self.width)
 
     def lists(self) -> list[list[Value]]:
         """The values as served, a list a row: a category as its text, null where it is missing."""
-        return as_served(self.numbers, self.texts, len(self))
+        return as_served(self.numbers, self.texts, len(self), self.single)
 
 
 class _Codes(dict[Any, int]):
@@ -47,6 +49,31 @@ class _Codes(dict[Any, int]):
 
     def __missing__(self, text: Any) -> int:
         return 0
+
+
+class _Texts:
+    """The texts of all columns that hold a category in one table, a line a column: many codes are looked up at once."""
+
+    def __init__(self, texts: Mapping[int, Mapping[float | None, str | None]]) -> None:
+        self._columns = np.array(list(texts), np.intp)
+        # a slot more than the largest code takes, so that no code is found in the next column's line
+        width = 2 + int(max((code or 0 for of in texts.values() for code in of), default=0))
+        self._names = np.full(len(texts) * width, None, object)
+        self._known, self._starts = np.full(len(texts) * width, np.nan), np.arange(len(texts))[:, None] * width
+        for line, of in enumerate(texts.values()):
+            for code, text in of.items():
+                place = line * width + int(code or 0)
+                self._names[place], self._known[place] = text, code or 0
+
+    def of(self, numbers: NDArray[np.float64]) -> dict[int, list[str | None]] | None:
+        """Each column's N texts for [N, F]; None when a number there is no category's code."""
+        told = numbers.T.take(self._columns, axis=0)
+        with np.errstate(invalid="ignore"):
+            places = told.astype(np.intp)
+        places += self._starts
+        if not (self._known.take(places, mode="clip") == told).all():
+            return None
+        return dict(zip(self._columns.tolist(), self._names.take(places).tolist(), strict=True))
 
 
 class RowMaker:
@@ -60,6 +87,7 @@ class RowMaker:
             column: {None: None, 0: None, **{code: text for text, code in codes.items()}}
             for column, codes in self._codes
         }
+        self._table = _Texts(self._texts)
 
     def of_values(self, values: list[Value]) -> Rows:
         """Of raw values [N * F], which it takes over; a category that is unknown or null has code 0."""
@@ -73,11 +101,16 @@ class RowMaker:
         """Of raw values, a sequence a row."""
         return self.of_values(list(chain.from_iterable(rows)))
 
-    def of_codes(self, numbers: list[float | None] | NDArray[np.float64], where: str) -> Rows:
+    def of_codes(self, numbers: list[float | None] | NDArray[np.float64], where: str, single: bool = False) -> Rows:
         """Of numbers [N * F] with categories as their codes, 0 or null for an unknown one; an array has no null.
+
+        `single`: keep them as float32.
 
         `where`: the field's name, for the UserError when a number is no category's code.
         """
+        many = None if isinstance(numbers, list) else self._table.of(numbers.reshape(-1, self.width))
+        if many is not None:
+            return Rows(self.width, self._packed(numbers, single), many, single)
         found: dict[int, list[Any]] = {}
         for column, texts in self._texts.items():
             told = numbers[column :: self.width]
@@ -88,25 +121,26 @@ class RowMaker:
                 row, largest = codes.index(error.args[0]), max(filter(None, texts), default=0)
                 takes = f"a category's code, 0 to {largest}"
                 raise UserError(f"{where}[{row}].{self._names[column]}", error.args[0], takes) from None
-        return Rows(self.width, self._packed(numbers), found)
+        return Rows(self.width, self._packed(numbers, single), found, single)
 
-    def _packed(self, numbers: list[float | None] | NDArray[np.float64]) -> bytes:
+    def _packed(self, numbers: list[float | None] | NDArray[np.float64], single: bool = False) -> bytes:
+        kind = "<f4" if single else "<f8"
         if not isinstance(numbers, list):
-            return numbers.astype("<f8", copy=False).tobytes()
+            return numbers.astype(kind, copy=False).tobytes()
         try:
-            return _doubles(len(numbers)).pack(*numbers)
+            return _packing(len(numbers), single).pack(*numbers)
         except struct.error:  # there are nulls
             for column, _ in self._codes:
                 numbers[column :: self.width] = [code or 0 for code in numbers[column :: self.width]]
-            return np.array(numbers, "<f8").tobytes()
+            return np.array(numbers, kind).tobytes()
 
 
 @lru_cache(64)
-def _doubles(count: int) -> struct.Struct:
-    return struct.Struct(f"<{count}d")
+def _packing(count: int, single: bool) -> struct.Struct:
+    return struct.Struct(f"<{count}{'f' if single else 'd'}")
 
 
 def matrix(rows: Sequence[Rows]) -> NDArray[np.float32]:
     """What the model takes of all of them together, float32 [N, F]."""
-    numbers = rows[0].numbers if len(rows) == 1 else b"".join([one.numbers for one in rows])
-    return np.frombuffer(numbers, "<f8").astype(np.float32).reshape(-1, rows[0].width)
+    parts = [np.frombuffer(one.numbers, "<f4" if one.single else "<f8") for one in rows]
+    return np.concatenate(parts, dtype=np.float32, casting="same_kind").reshape(-1, rows[0].width)

@@ -2,13 +2,14 @@
 
 Two forms are taken. A tensor a feature, of shape [N] or [N, 1] under the feature's name, absent features null:
 numbers as FP32, FP64 or any integer type, text as BYTES. Or one tensor ``features`` of shape [N, F], numbers in the
-schema's order as the model itself takes them, a category as its code.
+schema's order as the model itself takes them, a category as its code; as FP32 they are logged as float32.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -34,11 +35,18 @@ NUMBERS: dict[str, str] = {
 }  # fmt: skip
 """Data types of numbers and how numpy calls their bytes."""
 
-Values = list[Any] | NDArray[np.float64]
+Numbers = NDArray[np.float64]
+Values = list[Any] | Numbers
 """A tensor's values flat: a list where one may be text or null."""
 
 _SHORT = 2048
 """Bytes of JSON below which an object for each number costs less than an array for all."""
+
+_STAND_IN = msgspec.Raw(b"[%d]" % int.from_bytes(os.urandom(7)))
+"""In place of an array that was taken out of a body; nobody outside knows it."""
+
+_ALONE = [(False, _STAND_IN)]
+"""Inputs of a body of which the only tensor's array was taken out: whether of text, and the data."""
 
 _FLOAT32 = float(np.finfo(np.float32).max)
 
@@ -80,6 +88,7 @@ class Request(msgspec.Struct):
         return bool(self.parameters) and self.parameters.get("binary_data_output") is True  # type: ignore[union-attr]
 
 
+_DATA = re.compile(rb'"data"\s*:\s*\[')
 _NESTING = re.compile(rb"\[\s*\[")
 _REQUEST = msgspec.json.Decoder(Request)
 _PARSER = simdjson.Parser()
@@ -89,19 +98,35 @@ _FLAT, _NESTED = (msgspec.json.Decoder(kind) for kind in (list[Number | None], l
 _TEXT, _TEXTS = (msgspec.json.Decoder(kind) for kind in (list[str | None], list[list[str | None]]))
 
 
-def decode(body: bytes, json_bytes: int | None = None) -> tuple[Request, memoryview]:
-    """The request and the binary data behind its first `json_bytes` bytes; UserError names the field."""
+def decode(body: bytes, json_bytes: int | None = None) -> tuple[Request, memoryview, Numbers | None]:
+    """The request, the binary data behind its first `json_bytes` bytes, and the only tensor's data if already parsed.
+
+    UserError names the field.
+    """
     if json_bytes is not None and json_bytes > len(body):
         raise UserError("inference-header-content-length", json_bytes, f"at most the body's {len(body)} bytes")
     cut = len(body) if json_bytes is None else json_bytes
+    rest, numbers = _without_numbers(body[:cut])
     try:
-        found = _REQUEST.decode(body[:cut])
+        found = _REQUEST.decode(rest)
+        if numbers is not None and [(one.datatype == "BYTES", one.data) for one in found.inputs] != _ALONE:
+            found, numbers = _REQUEST.decode(body[:cut]), None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise refusal(str(error)) from None
     for number, one in enumerate(found.outputs or ()):
         if one.name != SCORE:
             raise UserError(f"outputs[{number}].name", one.name[:80], SCORE)
-    return found, memoryview(body)[cut:]
+    return found, memoryview(body)[cut:], numbers
+
+
+def _without_numbers(text: bytes) -> tuple[bytes, Numbers | None]:
+    """A body whose only ``"data"`` is taken out, so that it is gone through once, and its numbers: if long and flat."""
+    if len(text) > _SHORT and (found := _DATA.search(text)):
+        start, end = found.end() - 1, text.find(b"]", found.end()) + 1
+        if end - start > _SHORT and text.find(b'"data"', end) < 0:
+            numbers = _flat_numbers(text[start:end])
+            return (text, None) if numbers is None else (text[:start] + bytes(_STAND_IN) + text[end:], numbers)
+    return text, None
 
 
 class TensorRows:
@@ -112,15 +137,15 @@ class TensorRows:
         self._features = {one.name: (column, one) for column, one in enumerate(schema.features)}
         self._all, self._most = schema.features, most_rows
 
-    def rows(self, request: Request, binary: memoryview) -> Rows:
-        """The request's rows; UserError names the tensor, what it got and what it takes."""
+    def rows(self, request: Request, binary: memoryview, numbers: Numbers | None = None) -> Rows:
+        """The rows of what `decode` gives; UserError names the tensor, what it got and what it takes."""
         columns: list[Sequence[Value] | None] = [None] * len(self._all)
         count = self._count(request.inputs[0], "inputs[0]")
         for number, one in enumerate(request.inputs):
             where = f"inputs[{number}]"
             if self._count(one, where) != count:
                 raise UserError(f"{where}.shape", one.shape, f"{count} rows, as inputs[0] has")
-            values, binary = _values(one, where, binary)
+            values, binary = _values(one, where, binary, numbers)
             if one.name == WHOLE and WHOLE not in self._features:
                 return self._whole(request, one, values)
             column, feature = self._feature(one, where)
@@ -149,7 +174,7 @@ class TensorRows:
         if len(request.inputs) > 1 or one.datatype == "BYTES":
             got = one.datatype if one.datatype == "BYTES" else f"{len(request.inputs)} tensors"
             raise UserError("inputs", got, f"{WHOLE} alone, of numbers")
-        return self._maker.of_codes(values, "inputs[0].data")
+        return self._maker.of_codes(values, "inputs[0].data", one.datatype == "FP32")
 
 
 def score_tensor(scores: Sequence[float], binary: bool) -> tuple[dict[str, Any], bytes]:
@@ -169,11 +194,11 @@ def _column(feature: Feature, one: Input, where: str, values: Values) -> Sequenc
     return values if isinstance(values, list) else values.tolist()
 
 
-def _values(one: Input, where: str, binary: memoryview) -> tuple[Values, memoryview]:
+def _values(one: Input, where: str, binary: memoryview, numbers: Numbers | None) -> tuple[Values, memoryview]:
     """A tensor's values flat, null where one is missing, and what is left of the binary data."""
     size, whole = (one.parameters or {}).get("binary_data_size"), math.prod(one.shape)
     if size is None:
-        return _from_json(one, where, whole), binary
+        return _from_json(one, where, whole, numbers), binary
     if type(size) is not int or not 0 <= size <= len(binary):
         raise UserError(f"{where}.parameters.binary_data_size", size, f"0 to {len(binary)}, what is left of the body")
     data, rest = binary[:size], binary[size:]
@@ -183,18 +208,19 @@ def _values(one: Input, where: str, binary: memoryview) -> tuple[Values, memoryv
     return values, rest
 
 
-def _from_json(one: Input, where: str, whole: int) -> Values:
+def _from_json(one: Input, where: str, whole: int, numbers: Numbers | None) -> Values:
     if one.data is UNSET:
         raise UserError(f"{where}.data", None, "a value; it is required")
     text = bytes(one.data)
-    numbers = None if one.datatype == "BYTES" or len(text) < _SHORT else _flat_numbers(text)
+    if numbers is None and one.datatype != "BYTES" and len(text) >= _SHORT:
+        numbers = _flat_numbers(text)
     found = _parsed(one, text, where) if numbers is None else numbers
     if len(found) != whole:
         raise UserError(f"{where}.data", f"{len(found)} values", f"{whole}, as its shape says")
     return found
 
 
-def _flat_numbers(text: bytes) -> NDArray[np.float64] | None:
+def _flat_numbers(text: bytes) -> Numbers | None:
     """The numbers of a JSON list without an object for each; None where it holds anything else than float32 numbers."""
     if text.find(b"[", text.find(b"[") + 1) >= 0:
         return None

@@ -4,7 +4,8 @@ In each tree the leaves have a bit each, the leftmost the lowest. A split that s
 leaves on its left; of those that no split rules out the leftmost is the row's. Which leaves a feature rules out depends
 only on how many of its thresholds the value is above: a table has a row of bits, one word a tree, for each such rank
 and one for NaN. So a row of the model's input is a look into each table, and what they leave is the and of them.
-Features with few thresholds share a table, which then has a row for each combination of ranks.
+Features with few thresholds share a table, which then has a row for each combination of ranks. Two trees share a table
+of the sums of their leaves.
 
 The leaf is the one that ONNX Runtime takes, for every float32 (tests/properties/test_trees.py); the leaves' values are
 summed in float64, where it sums in float32, and a row has the same bits however many come with it.
@@ -29,15 +30,25 @@ LARGEST = 2**23
 SHARED = 2**18
 """Bytes that a table may have by sharing."""
 
-_WORKING = 2**15
-"""Bytes of the words that are worked on at once: what one core's first cache holds."""
+_WORKING = 2**17 - 2**13
+"""Bytes of the largest array that is worked on at once: from 2**17 on glibc may ask the kernel for each anew."""
+
+_MANY = 256
+"""Rows from which a rank is counted: comparing with all edges then costs less than a search that guesses at each."""
 
 _MOST = 64
 """Leaves of a tree: bits of the largest word."""
 
 _SPLIT, _LEAF = b"BRANCH_LEQ", b"LEAF"
 _COLUMNS = ("treeids", "nodeids", "modes", "featureids", "values", "truenodeids", "falsenodeids")
-_WORDS = (np.uint8, np.uint16, np.uint32, np.uint64)
+_WORDS: tuple[tuple[type[np.unsignedinteger[Any]], int], ...] = (
+    (np.uint8, 0x17),
+    (np.uint16, 0x09AF),
+    (np.uint32, 0x077CB531),
+    (np.uint64, 0x03F79D71B4CB0A89),
+)
+"""Words, each with a de Bruijn number: times a lone bit, its top 3 to 6 bits are another number for each bit."""
+
 _KNOWN = {
     "n_targets", "nodes_falsenodeids", "nodes_featureids", "nodes_hitrates", "nodes_missing_value_tracks_true",
     "nodes_modes", "nodes_nodeids", "nodes_treeids", "nodes_truenodeids", "nodes_values", "target_ids",
@@ -53,48 +64,73 @@ class TreeScorer:
 
     def __init__(self, splits: Sequence[_Split], leaves: NDArray[np.float64]) -> None:
         """`leaves`: their values from the left [T, most leaves of a tree]; ValueError when that is too much."""
+        # trees go in pairs: an odd one's partner has a single leaf of 0
+        leaves = np.pad(leaves, ((0, len(leaves) % 2), (0, 0)))
         trees, most = leaves.shape
-        word = next((np.dtype(word) for word in _WORDS if most <= 8 * np.dtype(word).itemsize), None)
-        if word is None or not splits:
+        found = next(((np.dtype(word), by) for word, by in _WORDS if most <= 8 * np.dtype(word).itemsize), None)
+        if found is None or not splits:
             raise ValueError(f"{most} leaves a tree, takes 2 to 64")
+        word, by = found
         tables = []
         self._edges: dict[int, NDArray[np.float32]] = {}
         for feature in sorted({split.feature for split in splits}):
             own = [split for split in splits if split.feature == feature]
             self._edges[feature], table = _table(own, trees, word)
             tables.append((feature, table))
-        if (size := sum(table.nbytes for _, table in tables)) > LARGEST:
+        self._by, self._bits = word.type(by), word.itemsize.bit_length() + 2
+        self._sums = self._pairs(leaves, word)
+        if (size := self._sums.nbytes + sum(table.nbytes for _, table in tables)) > LARGEST:
             raise ValueError(f"tables of {size} bytes, takes at most {LARGEST}")
         self._groups = _shared(tables)
-        self._leaves = leaves.ravel()
-        # a float32 power of two has 127 more in its exponent than its bit's number
-        self._before = (np.arange(trees) * most - 127).astype(np.int32)
-        self._rows = max(1, _WORKING // (trees * word.itemsize))
+        self._half, self._before = trees // 2, np.arange(trees // 2) * 4**self._bits
+        self._rows = max(1, _WORKING // (trees * max(word.itemsize, 4)))
 
     def __call__(self, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities of the positive class for float32 [N, F] -> [N]."""
-        raw = np.empty(len(encoded))
+        raw, places = np.empty(len(encoded)), self._places(np.ascontiguousarray(encoded.T))
         for start in range(0, len(encoded), self._rows):
             part = slice(start, start + self._rows)
-            raw[part] = self._raw(np.ascontiguousarray(encoded[part].T))
+            raw[part] = self._raw([place[part] for place in places])
         # below -700 the exponential would overflow; as a float32 the score is 0 long before
         return (1 / (1 + np.exp(-np.maximum(raw, -700.0)))).astype(np.float32)
 
-    def _raw(self, columns: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Log-odds [n] of float32 [F, n]."""
-        left: Words | None = None
-        for (first, *others), table in self._groups:
-            place = self._edges[first].searchsorted(columns[first])
+    def _places(self, columns: NDArray[np.float32]) -> list[NDArray[np.intp]]:
+        """The row of each table that belongs to each of float32 [F, N]."""
+        found = []
+        for (first, *others), _ in self._groups:
+            place = _ranks(self._edges[first], columns[first])
             for feature in others:
                 place *= len(self._edges[feature])
-                place += self._edges[feature].searchsorted(columns[feature])
+                place += _ranks(self._edges[feature], columns[feature])
+            found.append(place)
+        return found
+
+    def _raw(self, places: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
+        """Log-odds [n] of n places in each table."""
+        left: Words | None = None
+        for place, (_, table) in zip(places, self._groups, strict=True):
             words = table.take(place, axis=0)
             left = words if left is None else np.bitwise_and(left, words, out=left)
         assert left is not None  # noqa: S101 - there is at least one split
-        left &= -left
-        leaf = left.astype(np.float32).view(np.int32) >> 23
-        leaf += self._before
-        return self._leaves.take(leaf).sum(axis=1)  # type: ignore[no-any-return]
+        numbers = self._numbers(np.bitwise_and(left, -left, out=left))
+        pairs = (numbers[:, : self._half] << self._bits) + numbers[:, self._half :]
+        pairs = pairs.astype(np.intp)
+        pairs += self._before
+        return self._sums.take(pairs).sum(axis=1)  # type: ignore[no-any-return]
+
+    def _numbers(self, bits: Words) -> Words:
+        """For each word's lone bit a number that no other bit has, in place."""
+        bits *= self._by
+        bits >>= 8 * bits.itemsize - self._bits
+        return bits
+
+    def _pairs(self, leaves: NDArray[np.float64], word: np.dtype[Any]) -> NDArray[np.float64]:
+        """Sums of a leaf of each tree of the first half and one of its partner, by `_numbers`: [T / 2 * 4**bits]."""
+        numbers = self._numbers(np.left_shift(1, np.arange(leaves.shape[1], dtype=word), dtype=word))
+        numbered = np.zeros((len(leaves), 2**self._bits))
+        numbered[:, numbers] = leaves
+        first, second = np.split(numbered, 2)
+        return (first[:, :, None] + second[:, None, :]).ravel()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -177,6 +213,14 @@ def _table(splits: Sequence[_Split], trees: int, word: np.dtype[Any]) -> tuple[N
         if not split.missing_left:
             table[-1, split.tree] &= right
     return np.append(cuts, np.array([np.inf, np.nan], np.float32)), table
+
+
+def _ranks(edges: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.intp]:
+    """For each of N values the number of edges below it; NaN is above all but the last."""
+    if len(values) < _MANY or len(edges) > 2**8:
+        return edges.searchsorted(values)
+    above = np.add.reduce((edges[:-1, None] >= values).view(np.uint8), axis=0, dtype=np.uint8)
+    return len(edges) - 1 - above.astype(np.intp)  # type: ignore[no-any-return]
 
 
 def _shared(tables: Sequence[tuple[int, Words]]) -> list[tuple[list[int], Words]]:

@@ -136,8 +136,8 @@ class InferenceProtocol:
     async def _infer(self, scope: Scope, receive: Receive, heard: Heard) -> Answer:
         body = await read_body(scope, receive)
         started = time.perf_counter()
-        request, binary = decode(body, _json_bytes(scope))
-        rows = self._rows.rows(request, binary)
+        request, binary, numbers = decode(body, _json_bytes(scope))
+        rows = self._rows.rows(request, binary, numbers)
         scored = await self._scorer.score(rows, self._scorer.time(None), heard, started)
         tensor, data = score_tensor(scored.scores, request.binary)
         answer = {"model_name": self._name, "model_version": self._version, "id": request.id or heard.request_id}

@@ -229,9 +229,73 @@ def test_many_numbers_make_the_rows_that_few_make() -> None:
     assert found.texts == {column: texts * 200 for column, texts in alone.texts.items()}
 
 
-def test_one_wrong_number_among_many_is_named() -> None:
+LONG = json.dumps([0.1, 2.0, 7.25] * 200).encode()
+AROUND = [
+    b'{"inputs":[{"name":"features","shape":[200,3],"datatype":"FP64","data" : %s}]}',
+    b'{"inputs":[{"name":"features","data":%s,"shape":[200,3],"datatype":"FP32"}],"id":"7"}',
+]
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_an_only_tensor_is_gone_through_once(around: bytes) -> None:
+    request, _, numbers = decode(around % LONG)
+    assert numbers is not None
+    assert bytes(request.inputs[0].data) != LONG  # type: ignore[arg-type]
+    assert numbers.tolist() == json.loads(LONG)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        b'{"inputs":[{"name":"carrier","shape":[600],"datatype":"BYTES","data":%s}]}',
+        b'{"inputs":[{"name":"a","shape":[600],"datatype":"FP32","parameters":{"data":%s}}]}',
+        b'{"inputs":[{"name":"a","shape":[0],"datatype":"FP32","\\"data":%s}]}',
+        b'{"inputs":[{"name":"a","shape":[600],"datatype":"FP32"}],"data":%s}',
+        b'{"inputs":[{"name":"a","data":[1],"shape":[1],"datatype":"FP32","parameters":{"data":%s}}]}',
+        b'{"inputs":[{"name":"a","data":%s,"shape":[600],"datatype":"FP32","data":[1]}]}',
+        b'{"inputs":[{"name":"a","shape":[600],"datatype":"FP32","data":[%s]}]}',
+        b'{"inputs":[{"name":"a","data":%s,"shape":[1],"datatype":"INT8"},{"name":"b","shape":[1],"datatype":"INT8"}]}',
+    ],
+)
+def test_whatever_else_holds_a_long_list_is_decoded_as_it_is(around: bytes) -> None:
+    request, _, numbers = decode(around % LONG)
+    assert numbers is None
+    assert request == tensors._REQUEST.decode(around % LONG)
+
+
+@pytest.mark.parametrize(
+    "around", [b'{"inputs":[{"data":%s}]}', b'{"inputs":[{"data":%s', b'"data":%s', b'{"data":%s}']
+)
+def test_what_is_no_request_is_refused_however_long(around: bytes) -> None:
+    with pytest.raises(UserError):
+        decode(around % LONG)
+
+
+def test_float32_is_logged_as_float32(wall: Server) -> None:
+    for count in (1, 2, 200):
+        before, data = len(wall.rows()), [0.1, 2.0, 7.25] * count
+        status, answer = ask(
+            wall, {"inputs": [{"name": "features", "shape": [count, 3], "datatype": "FP32", "data": data}]}
+        )
+        assert status == 200
+        found = wall.rows()[before:]
+        assert [row.features for row in found] == [[float(np.float32(0.1)), "UA", 7.25]] * count
+        assert [row.score for row in found] == answer["outputs"][0]["data"]
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "named"),
+    [
+        (301, 1e39, r"data\[301\]"),
+        *(
+            (301, code, r"data\[100\]\.carrier: got .*, takes a category's code")
+            for code in (0.5, -1, 3, 4, 1e30, -1e30)
+        ),
+    ],
+)
+def test_one_wrong_number_among_many_is_named(place: int, wrong: float, named: str) -> None:
     data: list[Any] = [0.1, 2.0, 7.25] * 200
-    data[301] = 1e39
+    data[place] = wrong
     body = {"inputs": [{**MATRIX, "shape": [200, 3], "data": data}]}
-    with pytest.raises(UserError, match=r"inputs\[0\]\.data\[301\]"):
+    with pytest.raises(UserError, match=rf"inputs\[0\]\.{named}"):
         TensorRows(SCHEMA_OF_TESTS).rows(*decode(json.dumps(body).encode()))
