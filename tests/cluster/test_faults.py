@@ -26,8 +26,8 @@ from cluster.installation import Installation
 from demo.openloop import Answer
 from k8s.cluster import daemons, machine, node
 from tests.live_traffic import Traffic
+from tidegate.pod_security import USER
 from tidegate.spec import load_model
-from tidegate.targets.manifests import USER
 from tidegate.targets.processes import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]

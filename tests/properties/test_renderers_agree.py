@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tidegate.release.plan import Backend, Plan, Regions, Split
 from tidegate.targets import envoy
-from tidegate.targets.gateway import http_route, padded, read_route, service_name
+from tidegate.targets.gateway import LIGHT, between, http_route, padded, read_route, service_name
 from tidegate.targets.routes import PREDICTIONS, READ, TOTAL, shares_of, whole_weights
 
 MODEL, REGIONS = "flight-delay", ("us", "eu", "ap")
@@ -250,6 +250,43 @@ def test_a_padded_route_loses_no_place_and_means_the_same(first: Plan, later: li
         assert [by_gateway(found, request) for request in asked] == [by_gateway(plain, request) for request in asked]
         assert padded(plain, found) == found
         live = found
+
+
+def moved(before: dict[str, Any], after: dict[str, Any]) -> list[float]:
+    """The shares that places which have another version afterwards had of their rules."""
+    found = []
+    for old, new in zip(before["spec"]["rules"], after["spec"]["rules"], strict=False):
+        total = sum(way["weight"] for way in old["backendRefs"])
+        for was, now in zip(old["backendRefs"], new["backendRefs"], strict=False):
+            found += [was["weight"] / total] if was["name"] != now["name"] else []
+    return found
+
+
+@given(st.lists(plans(), min_size=2, max_size=5), st.lists(requests(), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_no_place_has_another_version_while_it_has_traffic(found: list[Plan], asked: list[Request]) -> None:
+    live = http_route(found[0], "tidegate", "models")
+    for plan in found[1:]:
+        plain = http_route(plan, "tidegate", "models")
+        steps = 0
+        while step := between(plain, live):
+            assert all(share <= LIGHT for share in moved(live, step))
+            assert all(now >= before for before, now in zip(places(live), places(step), strict=False))
+            for request in asked:
+                assert heavy(by_gateway(step, request)) == heavy(by_gateway(plain, request))
+            live, steps = step, steps + 1
+        assert steps <= 2
+        after = padded(plain, live)
+        assert all(share <= LIGHT for share in moved(live, after))
+        assert read_route(after) == read_route(plain)
+        assert between(plain, after) is None
+        live = after
+
+
+def heavy(found: Meaning) -> frozenset[tuple[str, float, Any, str]]:
+    """What is done with requests but for ways of hardly any weight."""
+    return frozenset((name, round(weight / TOTAL, 2), sets, brings) for name, weight, sets, brings in found[0]
+                     if weight > 10)  # fmt: skip
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=8))

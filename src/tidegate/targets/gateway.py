@@ -6,18 +6,21 @@ that was sent. `read_route` is the way back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from tidegate.release.plan import Plan
 from tidegate.targets.base import Observed
 from tidegate.targets.envoy import CONTROL_PREFIXES
-from tidegate.targets.routes import ARM, READ, Entry, Match, Rule, meaning, rules
+from tidegate.targets.routes import ARM, PROPENSITY, READ, TOTAL, Entry, Match, Rule, meaning, rules
 
 TIMEOUT = "15s"
 """Longest that a request may take, as at the local gateway."""
 CONTROL, CONTROL_PORT = "tidegate-operator", 8090
 """The Service of the control server, and its port."""
+LIGHT = 0.001
+"""A place with no more than this share of its rule's weight may change its version in one step."""
 MODEL = "x-tidegate-model"
 """Request header by which the control server knows the model where a gateway serves several by host."""
 
@@ -57,7 +60,7 @@ def padded(route: Json, live: Json | None) -> Json:
 
     A proxy is told of a cluster's end before it is told of the route without it, and clusters are named by the place of
     their rule and way (Envoy Gateway 1.9, its issue 6287): a place that goes costs the requests of that moment. So the
-    last rule comes again, where it is never reached, and a heavy way comes as two that share its weight.
+    last rule comes again, where it is never reached, and of a heavy way come copies with the least weight.
     """
     places = live["spec"].get("rules", ()) if live else ()
     found = list(route["spec"]["rules"])
@@ -66,15 +69,63 @@ def padded(route: Json, live: Json | None) -> Json:
     return {**route, "spec": {**route["spec"], "rules": wide + found[len(wide) :]}}
 
 
+def between(route: Json, live: Json) -> Json | None:
+    """A step before `route`, where a place is to have another version; None where there is no need of one.
+
+    For the same reason such a place has its new version for a moment before its requests have the headers of that: as
+    much of the traffic as it has is answered by one version and logged as another one's. So it is first left with the
+    least weight, and the rest goes by places that stay or are new.
+    """
+    wanted, places = padded(route, live)["spec"]["rules"], live["spec"].get("rules", ())
+    steps = [_step(rule, place.get("backendRefs", ())) for rule, place in zip(wanted, places, strict=False)]
+    if not any(steps):
+        return None
+    rules = [step or rule for step, rule in zip(steps, wanted, strict=False)] + wanted[len(steps) :]
+    return {**route, "spec": {**route["spec"], "rules": rules}}
+
+
+def _step(rule: Json, live: Sequence[Json]) -> Json | None:
+    wanted, total = rule["backendRefs"], sum(backend.get("weight", 1) for backend in live)
+    least = LIGHT * total
+    moves = [
+        old["name"] != new["name"] and old.get("weight", 1) > least for old, new in zip(live, wanted, strict=False)
+    ]
+    if not any(moves):
+        return None
+    kept = [_light(old) if move else new for move, old, new in zip(moves, live, wanted, strict=False)]
+    kept += wanted[len(live) :]
+    for move, new in zip(moves, wanted, strict=False):
+        if move:
+            _give(kept, new)
+    return {**rule, "backendRefs": kept}
+
+
+def _give(kept: list[Json], way: Json) -> None:
+    """A way's weight to a place that has the same already, else to a new place."""
+    for place, one in enumerate(kept):
+        if {**one, "weight": 0} == {**way, "weight": 0}:
+            kept[place] = {**one, "weight": one["weight"] + way["weight"]}
+            return
+    kept.append(way)
+
+
+def _light(way: Json) -> Json:
+    """A way with the least weight, whose rows are no evidence of a release."""
+    arm = _sets(way).get(ARM)
+    sets = [{"name": ARM, "value": arm}, {"name": PROPENSITY, "value": repr(1 / TOTAL)}] if arm else []
+    headers = {"set": sets, "remove": [name for name in READ if name not in (ARM, PROPENSITY) or not arm]}
+    filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": headers}]
+    return {**way, "weight": 1, "filters": filters}
+
+
 def _wide(rule: Json, ways: int) -> Json:
     backends = list(rule["backendRefs"])
     while len(backends) < ways:
         heavy = max(backends, key=lambda backend: backend["weight"])
         if heavy["weight"] < 2:
             break  # a way without weight is none to the gateway
-        half = heavy["weight"] // 2
-        backends[backends.index(heavy)] = {**heavy, "weight": heavy["weight"] - half}
-        backends.append({**heavy, "weight": half})
+        backends[backends.index(heavy)] = {**heavy, "weight": heavy["weight"] - 1}
+        backends.append({**heavy, "weight": 1})
     return {**rule, "backendRefs": backends}
 
 

@@ -18,7 +18,7 @@ from tidegate.errors import Conflict, NotReady, PlatformError
 from tidegate.kube import Cluster
 from tidegate.release.plan import Backend, Plan
 from tidegate.targets.base import Observed, Running
-from tidegate.targets.gateway import http_route, padded, read_route, service_name
+from tidegate.targets.gateway import between, http_route, padded, read_route, service_name
 from tidegate.targets.manifests import DIGEST, MANAGED, MODEL, VERSION, Place, merge_objects, names, selector
 from tidegate.targets.manifests import version_objects as objects_of
 from tidegate.targets.pods import Pods, Stopped
@@ -28,6 +28,8 @@ READY_SECONDS = 120.0
 """Longest wait for a version's pods; given up at once when one of them cannot start."""
 ROUTE_SECONDS = 15.0
 """Longest wait for the gateway to take a route."""
+SETTLES = 1.0
+"""Seconds for the proxies to have what the gateway took."""
 EPOCH, POSITION = "tidegate.dev/epoch", "tidegate.dev/journal"
 Stamp = tuple[int, int]
 """(the leader's epoch, the journal's position)."""
@@ -208,13 +210,24 @@ class KubernetesTarget:
         body["metadata"]["labels"] = {**MANAGED, MODEL: self.place.model, "app.kubernetes.io/part-of": "tidegate"}
         if self.place.owner:
             body["metadata"]["ownerReferences"] = [{**self.place.owner, "controller": True, "blockOwnerDeletion": True}]
-        taken = self._fenced(padded(body, self._cluster.get("HTTPRoute", plan.model)))
-        self._sent["HTTPRoute", plan.model] = _told(taken)
+        key, live = ("HTTPRoute", plan.model), self._cluster.get("HTTPRoute", plan.model)
+        # what others edited is put right at once
+        while live and _told(live) == self._sent.get(key) and (step := between(body, live)):
+            live = self._in_force(step)
+            time.sleep(SETTLES)
+        self._in_force(padded(body, live))
+
+    def _in_force(self, route: Json) -> Json:
+        """Write a route and wait until the gateway has taken it."""
+        name = route["metadata"]["name"]
+        taken = self._fenced(route)
+        self._sent["HTTPRoute", name] = _told(taken)
         try:
-            self._pods.wait(lambda: not _waits(self._cluster.get("HTTPRoute", plan.model)) or None, ROUTE_SECONDS)
+            self._pods.wait(lambda: not _waits(self._cluster.get("HTTPRoute", name)) or None, ROUTE_SECONDS)
         except Stopped:
-            why = _waits(self._cluster.get("HTTPRoute", plan.model))
-            raise PlatformError(f"HTTPRoute {plan.model}: not in force after {ROUTE_SECONDS:.0f} s: {why}") from None
+            why = _waits(self._cluster.get("HTTPRoute", name))
+            raise PlatformError(f"HTTPRoute {name}: not in force after {ROUTE_SECONDS:.0f} s: {why}") from None
+        return taken
 
     # --- the fence --------------------------------------------------------------------------------------------------
 
