@@ -46,6 +46,7 @@ def up(ours: bool = True) -> None:
             addons.wait_available()
         _until_built(rest, ())
     images.load_third_party()
+    addons.install_crds("argo-rollouts")
     READY.write_text(f"node {NODE_NAME}, process {os.getpid()}, {datetime.datetime.now(datetime.UTC):%FT%TZ}\n")
     say(f"{time.monotonic() - began:7.1f} s  the cluster is up; kubeconfig: {KUBECONFIG}")
 

@@ -20,6 +20,7 @@ from tidegate.controller.operator import LEADS
 from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.views import seconds
+from tidegate.pod_security import USER
 from tidegate.targets.processes import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +55,17 @@ class Installation:
         kubectl("wait", "--for=delete", "--timeout=120s", f"namespace/{NAMESPACE}")
         if machine.road() == "source":
             addons.install_storage()
+
+    def small_disk(self, megabytes: int) -> Path:
+        """Before an installation: its shared volume is to be a disk of its own, of this size; where it is mounted."""
+        found = json.loads(kubectl("get", "persistentvolumes", "--output", "json"))["items"]
+        volume = next(one for one in reversed(found) if one["status"]["phase"] == "Available")
+        place = Path(volume["spec"]["local"]["path"])
+        options = f"size={megabytes}m,gid={USER},mode=2775"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tidegate-state", place], check=True)
+        claim = {"spec": {"claimRef": {"namespace": NAMESPACE, "name": "tidegate-state"}}}
+        kubectl("patch", "persistentvolume", volume["metadata"]["name"], "--type=merge", "--patch", json.dumps(claim))
+        return place
 
     def install(self) -> None:
         """The overlay, with event time as the operator's clock."""

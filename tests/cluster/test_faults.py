@@ -7,7 +7,7 @@ On the built cluster alone: processes and volumes of the node are this machine's
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import signal
 import subprocess
 import time
@@ -26,7 +26,6 @@ from cluster.installation import Installation
 from demo.openloop import Answer
 from k8s.cluster import daemons, machine, node
 from tests.live_traffic import Traffic
-from tidegate.pod_security import USER
 from tidegate.spec import load_model
 from tidegate.targets.processes import wait_until
 
@@ -36,8 +35,8 @@ FIRST, SECOND = "2013-04-01T00:00:00Z", "2013-04-08T00:00:00Z"
 RATE = 50.0
 MODEL = f"quick-{uuid.uuid4().hex[:4]}"
 STATE = f"/state/{MODEL}"
-LOG_MEGABYTES = 64
-"""Size of the disk that the prediction log has for itself: enough for all of it, and quickly filled."""
+MEGABYTES = 2048
+"""Size of the shared volume's own disk: enough for all of it, and quickly filled."""
 
 
 def quick() -> str:
@@ -73,15 +72,15 @@ class Story:
         self.found = Installation()
         self.faults: list[Fault] = []
         self.traffic: Traffic
-        self.log = Path()
+        self.disk = Path()
         self.unlogged = 0
 
     def begin(self) -> None:
         found = self.found
+        found.remove()
+        self.disk = found.small_disk(MEGABYTES)
         with found.phase("overlay applied, operator leads, Gateway programmed"):
             found.install()
-        with found.phase("the prediction log has a small disk of its own"):
-            self.log = small_disk(found, LOG_MEGABYTES)
         with found.phase("two versions trained by Jobs"):
             file = found.put("quick.yaml", quick())
             for until in (FIRST, SECOND):
@@ -137,25 +136,9 @@ def story(up: None) -> Iterator[Story]:
         found.traffic.stop()
         print(*found.faults, sep="\n")
     finally:
-        found.found.kubectl("delete", "model", MODEL, "--ignore-not-found", "--timeout=120s", check=False)
-        if found.log.is_mount():
-            subprocess.run(["umount", "--lazy", found.log], check=True)
-
-
-def small_disk(found: Installation, megabytes: int) -> Path:
-    """A disk of its own for the model's prediction log, in the shared volume; pods started from now on see it."""
-    claim = ("get", "persistentvolumeclaim", "tidegate-state", "--output", "jsonpath={.spec.volumeName}")
-    volume = found.kubectl("get", "persistentvolume", found.kubectl(*claim), "--output", "jsonpath={.spec.local.path}")
-    log = Path(volume) / MODEL / "observations" / "predictions"
-    log.mkdir(parents=True)
-    for folder in (log.parent, log.parent.parent):
-        shutil.chown(folder, USER, USER)
-    options = f"size={megabytes}m,uid={USER},gid={USER},mode=0770"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tidegate-log", log], check=True)
-    found.kubectl("rollout", "restart", "deployment/tidegate-operator")
-    found.kubectl("rollout", "status", "deployment/tidegate-operator", "--timeout=180s")
-    found.until(found.leader, 60)
-    return log
+        if found.disk.is_mount() and not os.environ.get("TIDEGATE_KEEP"):
+            found.found.remove()
+            subprocess.run(["umount", "--lazy", found.disk], check=True)
 
 
 def test_the_operator_is_killed(story: Story) -> None:
@@ -232,7 +215,7 @@ def serving(found: Installation) -> dict[str, list[str]]:
 
 def test_the_disk_of_the_log_is_full(story: Story) -> None:
     """Users are answered; what cannot be written is not in the log, and what can be written again is."""
-    found, ballast = story.found, story.log / "ballast"
+    found, ballast = story.found, story.disk / "ballast"
     with story.fault("the log's disk is full") as fault:
         try:
             with suppress(OSError), ballast.open("wb", buffering=0) as file:
