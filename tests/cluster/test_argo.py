@@ -166,7 +166,7 @@ def fill(space: str, store: Path) -> None:
     unpack = (
         "import os, sys, tarfile; os.makedirs('/state/flight-delay/observations/predictions');"
         "os.makedirs('/state/flight-delay/observations/labels');"
-        "tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/state/flight-delay', filter='data')"
+        "tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/state/flight-delay')"
     )
     words = ["exec", "-i", "fills", f"--namespace={space}", "--", "python3", "-c", unpack]
     subprocess.run([manifests.kubectl() or "kubectl", *words], input=packed.getvalue(), check=True, timeout=60)
