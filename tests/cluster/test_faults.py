@@ -104,9 +104,20 @@ class Story:
         text = self.found.kubectl("get", "deployment", name, "--output", "jsonpath={.status.readyReplicas}")
         return int(text or 0)
 
+    def until_steady(self) -> None:
+        """Until the leader takes labels and the time: it is ready a little before it has read a model's journal."""
+
+        def taken() -> bool:
+            before = self.traffic.refused.total()
+            time.sleep(1.5)
+            return self.traffic.refused.total() == before
+
+        assert wait_until(taken, 90, every=0.1)
+
     @contextmanager
     def fault(self, name: str) -> Iterator[Fault]:
         """Count what is sent and what fails from here until all is well and two more seconds have passed."""
+        self.until_steady()
         made, since, started = Fault(name), len(self.traffic.answers), time.monotonic()
         yield made
         made.seconds = made.seconds or time.monotonic() - started
