@@ -235,7 +235,8 @@ def test_the_disk_of_the_log_is_full(story: Story) -> None:
             time.sleep(10)
             full = found.rows(MODEL)
             time.sleep(3)
-            assert found.rows(MODEL) == full, "the disk is not full"
+            # the last page of a file takes a few rows yet
+            assert found.rows(MODEL)[0] - full[0] < RATE, "the disk is not full"
         finally:
             ballast.unlink()
         found.until(lambda: found.rows(MODEL) > full, 30)
