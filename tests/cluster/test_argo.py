@@ -22,6 +22,8 @@ from tests import manifests
 from tests.kubectl import Json, apply, get, kubectl, namespace, needs_cluster, until
 from tests.manifests import ROOT, build
 from tests.tiny_models import WEIGHTS, write_model
+from tidegate.register.models import sign
+from tidegate.train.model_file import folder_name
 
 HERE = ROOT / "k8s/integrations/argo-rollouts"
 COMPONENTS = "localhost/tidegate/components:0.1.0"
@@ -37,9 +39,11 @@ pytestmark = [*needs_cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def digests(tmp_path_factory) -> dict[str, str]:
     store = tmp_path_factory.mktemp("models")
-    return {name: write_model(store, bias, weights=weights) for name, (weights, bias) in MODELS.items()} | {
-        "": str(store)
-    }
+    found = {name: write_model(store, bias, weights=weights) for name, (weights, bias) in MODELS.items()}
+    keys = tmp_path_factory.mktemp("keys")
+    for digest in found.values():
+        (store / folder_name(digest) / "signature").write_text(sign(digest, keys))
+    return found | {"": str(store)}
 
 
 class World:
