@@ -90,6 +90,7 @@ class World:
             {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "tidegate-token", "key": "token"}}},
         ]
         apply(pod(name, ["python3", "-c", LOAD], env), namespace=self.space)
+        until(lambda: get("pod", name, self.space)["status"]["phase"] != "Pending", 60, "the load's pod")
         until(lambda: "asking" in kubectl("logs", name, f"--namespace={self.space}"), 60, "the load to begin")
         return name
 
