@@ -8,7 +8,8 @@ RUN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell bash .ci/find-python)
 
-.PHONY: help setup demo test lint cluster-up cluster-down cluster-test bench soak judge-report diagnosis-report golden clean
+.PHONY: help setup demo test lint validate-data validate-model validate-definitions validate-tree champion \
+	test-workflows cluster-up cluster-down cluster-test bench soak judge-report diagnosis-report golden clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +26,25 @@ demo: setup  ## the whole loop on real flights; writes demo/report.html
 	@$(RUN)/python -m demo
 
 test: setup  ## every test but the long ones
-	@$(RUN)/python -m pytest -n 2 --dist loadfile
+	@$(RUN)/python -m pytest -n 2 --dist loadfile $(foreach one,data model tree,--ignore=tests/$(one)) $(TESTS)
+
+validate-data: setup  ## the tracked data version through the data gate
+	@$(RUN)/python -m pytest tests/data
+
+validate-model: setup  ## a short training through the model gate, beside the committed champion
+	@$(RUN)/python -m pytest tests/model
+
+champion: setup  ## make this tree's model the one that validate-model compares with
+	@$(RUN)/python -m tests.model.short_run
+
+validate-definitions: setup  ## compiled pipelines, CRDs, overlays and Model files: valid, and as this tree makes them
+	@$(RUN)/python -m pytest tests/golden tests/unit/k8s tests/unit/targets/test_renderers.py tests/definitions
+
+validate-tree: setup  ## no secret and no pickle in what git tracks
+	@$(RUN)/python -m pytest tests/tree
+
+test-workflows: setup  ## the workflows run by act, green and red; half an hour
+	@$(RUN)/python -m pytest -m workflows tests/workflows
 
 lint: setup  ## style, docstrings, types, import contracts
 	@$(RUN)/ruff check .

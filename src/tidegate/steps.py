@@ -138,9 +138,18 @@ def run_step(
     `verdict` is the last gate's: after ``refused`` a step only records it, and `register` journals it. `run` names the
     folder under ``STATE/runs`` that gets the step's record. Raises UserError on bad input, PlatformError on our fault.
     """
+    record = _recorded(name, parameters, _paths(inputs), _paths(outputs), Path(state).resolve(), run, verdict)
+    if run:
+        _keep_record(Path(state).resolve() / "runs" / run / "steps" / f"{name}.json", record)
+    return record.verdict
+
+
+def _recorded(
+    name: str, parameters: Mapping[str, str], ins: Paths, outs: Paths, folder: Path, run: str = "",
+    verdict: str = "passed",
+) -> StepRecord:  # fmt: skip
     began, cpu = time.perf_counter(), _cpu_seconds()
-    step, folder = STEPS[name], Path(state).resolve()
-    ins, outs = _paths(inputs), _paths(outputs)
+    step = STEPS[name]
     refused = verdict == "refused" or any(_is_refusal(path) for path in ins.values())
     if refused and name != "register":
         cached, result = False, _pass_on(step, outs)
@@ -150,10 +159,7 @@ def run_step(
     answer: Verdict = "refused" if refused else "refused" if result.get("verdict") == "refused" else "passed"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     spent, computed = time.perf_counter() - began, _cpu_seconds() - cpu
-    record = StepRecord(name, spent, computed, peak, cached, answer, result, _bytes_of(ins), _bytes_of(outs))
-    if run:
-        _keep_record(folder / "runs" / run / "steps" / f"{name}.json", record)
-    return answer
+    return StepRecord(name, spent, computed, peak, cached, answer, result, _bytes_of(ins), _bytes_of(outs))
 
 
 @contextmanager
@@ -168,7 +174,7 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def run_stage(name: str, params: Path, root: Path) -> Verdict:
+def run_stage(name: str, params: Path, root: Path) -> StepRecord:
     """Run one step as a DVC stage: parameters from the YAML file `params`, artifacts under `root`."""
     from tidegate.spec import read_yaml
 
@@ -178,10 +184,8 @@ def run_stage(name: str, params: Path, root: Path) -> Verdict:
     if name == "register":  # a run is told by its outcome here: the same files again are the same run
         settings = {**settings, "run": "dvc-" + stepcache.content_digest(root / FILES["gate"])[:12]}
     wanted = {key: _parameter(settings, "model" if key == "name" else key, params) for key in step.parameters}
-    ins = {key: str(root / FILES[key]) for key in step.inputs}
-    outs = {key: str(root / FILES[key]) for key in step.outputs}
-    state = _parameter(settings, "state", params)
-    return run_step(name, wanted, ins, outs, state)
+    ins, outs = ({key: root / FILES[key] for key in keys} for keys in (step.inputs, step.outputs))
+    return _recorded(name, wanted, ins, outs, Path(_parameter(settings, "state", params)).resolve())
 
 
 def read_records(state: Path, run: str) -> tuple[StepRecord, ...]:

@@ -131,7 +131,7 @@ def test_a_stage_takes_its_parameters_from_the_file(tmp_path, calls):
     (tmp_path / "params.yaml").write_text(
         yaml.safe_dump({"workload": "no.such:w", "until": "2024-01-01", "state": str(tmp_path)})
     )
-    assert run_stage("ingest", tmp_path / "params.yaml", tmp_path / "data") == "passed"
+    assert run_stage("ingest", tmp_path / "params.yaml", tmp_path / "data").verdict == "passed"
     written = json.loads((tmp_path / "data" / FILES["arrivals"]).read_text())
     assert written == {"workload": "no.such:w", "until": "2024-01-01"}
     with pytest.raises(UserError, match=r"params\.yaml: champion: got None|params\.yaml: settings: got None"):

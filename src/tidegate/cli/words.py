@@ -26,9 +26,11 @@ def run_stage_of(word: str, params: Path, root: Path, as_json: bool) -> None:
     """Run one step on the artifacts under `root`; exit status 1 when it was refused."""
     from tidegate.steps import run_stage
 
-    verdict = run_stage(word, params, root)
-    say({"step": word, "verdict": verdict}, as_json, f"{word}: {verdict}")
-    if verdict == "refused":
+    done = run_stage(word, params, root)
+    reason = str(done.result.get("reason", "")) if done.verdict == "refused" else ""
+    why = f": {reason}" if reason else ""
+    say({"step": word, "verdict": done.verdict, "reason": reason}, as_json, f"{word}: {done.verdict}{why}")
+    if done.verdict == "refused":
         raise typer.Exit(1)
 
 
