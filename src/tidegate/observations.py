@@ -16,10 +16,12 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from tidegate.errors import PlatformError
 
@@ -131,12 +133,14 @@ class Answered(msgspec.Struct, frozen=True, tag="a", tag_field="t", omit_default
     region: str | None = None
     returning: bool = False
     single: bool = False
+    names: msgspec.Raw | UnsetType = UNSET
+    """In place of `categories` where that is shorter: of each such column the texts of codes 1, 2 ..., as JSON."""
 
     def rows(self) -> list[Prediction]:
         """The rows in the order asked; ValueError when lists do not fit each other."""
         scores = each_score(self.scores)
         nothing = [None] * len(scores)
-        features = as_served(self.numbers, self.categories, len(scores), self.single)
+        features = as_served(self.numbers, self.categories, len(scores), self.single, self.names)
         told = zip(scores, self.keys or nothing, self.fallbacks or nothing, strict=True)
         return [
             Prediction(
@@ -155,8 +159,9 @@ def each_score(scores: bytes | Sequence[float | None]) -> Sequence[float | None]
 
 
 def as_served(
-    numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: int, single: bool = False
-) -> list[list[float | str | None]]:
+    numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: int, single: bool = False,
+    names: msgspec.Raw | UnsetType = UNSET,
+) -> list[list[float | str | None]]:  # fmt: skip
     """`count` rows of what `Answered` keeps flat, numbers and texts of columns; ValueError where they do not fit."""
     found = _unpacked("f" if single else "d", numbers)
     width, uneven = divmod(len(found), count)
@@ -167,7 +172,24 @@ def as_served(
         if len(told) != count or not 0 <= column < width:
             raise ValueError(f"{len(told)} texts of {count} rows in column {column} of {width}")
         values[column::width] = told
+    for column, by_code in _by_code(bytes(names)).items() if names is not UNSET and found else ():
+        if not 0 <= column < width:
+            raise ValueError(f"names of column {column} of {width}")
+        try:
+            values[column::width] = list(map(by_code.__getitem__, values[column::width]))
+        except KeyError as error:
+            raise ValueError(f"{error} is no code of column {column}") from None
     return [values[start : start + width] for start in range(0, count * width, width)] if width else [[]] * count
+
+
+@lru_cache(64)
+def _by_code(names: bytes) -> dict[int, dict[float | str | None, str | None]]:
+    """For each column the text of each code, as `Answered.names` tells it; ValueError where it is no such JSON."""
+    try:
+        told = msgspec.json.decode(names, type=dict[int, list[str | None]])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"names: {error}") from None
+    return {column: {None: None, 0.0: None, **dict(enumerate(texts, 1))} for column, texts in told.items()}
 
 
 def _unpacked(kind: Literal["f", "d"], numbers: bytes) -> array[float]:

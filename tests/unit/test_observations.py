@@ -64,6 +64,32 @@ def test_rows_of_one_line_however_they_are_packed(tmp_path: Path, single: bool, 
     ]
 
 
+@pytest.mark.parametrize("single", [False, True])
+def test_categories_told_by_their_codes(tmp_path: Path, single: bool) -> None:
+    texts = ["", "é\x00\n", None, "\U0001f600", 'a"b']
+    numbers = np.array([[5, 0.5], [2, 0.5], [0, 0.5], [np.nan, 0.5], [3, 0.5], [1, 0.5], [4, 0.5]])
+    told = msgspec.Raw(msgspec.json.encode({0: texts}))
+    packed = {"numbers": numbers.astype("<f4" if single else "<f8").tobytes(), "scores": b"1234" * 7, "single": single}
+    one = writer(tmp_path)
+    one.append(msgspec.structs.replace(answered(1, 7), categories={}, names=told, **packed))
+    one.append(answered(2, 1))
+    one.close()
+    *found, old = SegmentReader(tmp_path).read()
+    given = ['a"b', "é\x00\n", None, None, None, "", "\U0001f600"]
+    assert [row.features for row in found] == [[text, 0.5] for text in given]  # type: ignore[union-attr]
+    assert old == one_of(2, 0)
+
+
+@pytest.mark.parametrize(
+    "names", ['{"1":[]}', '{"3":["AA"]}', '{"-1":["AA"]}', '{"0":["AA"]}', '{"1":[1]}', "[]", '{"x":[]}']
+)
+def test_a_line_whose_names_do_not_fit_is_counted(tmp_path: Path, names: str) -> None:
+    one, reader = writer(tmp_path), SegmentReader(tmp_path)
+    one.append(msgspec.structs.replace(answered(1, 3), categories={}, names=msgspec.Raw(names)))
+    one.close()
+    assert (reader.read(), reader.corrupt) == ([], 1)
+
+
 @pytest.mark.parametrize("scores", [b"12345", b"1234" * 3])
 def test_a_line_whose_scores_do_not_fit_is_counted(tmp_path: Path, scores: bytes) -> None:
     one, reader = writer(tmp_path), SegmentReader(tmp_path)
