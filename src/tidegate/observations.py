@@ -16,10 +16,12 @@ from array import array
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from tidegate.errors import PlatformError
 
@@ -40,6 +42,9 @@ MOST_BUFFERED = 200_000
 
 WRITE_BYTES = 2**18
 """About what is given to the disk in one go."""
+
+_MOST_LINES = 512
+"""Lines in one go: the kernel takes 1,024 parts, a line and its end are two."""
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True):
@@ -131,12 +136,14 @@ class Answered(msgspec.Struct, frozen=True, tag="a", tag_field="t", omit_default
     region: str | None = None
     returning: bool = False
     single: bool = False
+    names: msgspec.Raw | UnsetType = UNSET
+    """In place of `categories` where that is shorter: of each such column the texts of codes 1, 2 ..., as JSON."""
 
     def rows(self) -> list[Prediction]:
         """The rows in the order asked; ValueError when lists do not fit each other."""
         scores = each_score(self.scores)
         nothing = [None] * len(scores)
-        features = as_served(self.numbers, self.categories, len(scores), self.single)
+        features = as_served(self.numbers, self.categories, len(scores), self.single, self.names)
         told = zip(scores, self.keys or nothing, self.fallbacks or nothing, strict=True)
         return [
             Prediction(
@@ -155,8 +162,9 @@ def each_score(scores: bytes | Sequence[float | None]) -> Sequence[float | None]
 
 
 def as_served(
-    numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: int, single: bool = False
-) -> list[list[float | str | None]]:
+    numbers: bytes, texts: Mapping[int, Sequence[str | None]], count: int, single: bool = False,
+    names: msgspec.Raw | UnsetType = UNSET,
+) -> list[list[float | str | None]]:  # fmt: skip
     """`count` rows of what `Answered` keeps flat, numbers and texts of columns; ValueError where they do not fit."""
     found = _unpacked("f" if single else "d", numbers)
     width, uneven = divmod(len(found), count)
@@ -167,7 +175,24 @@ def as_served(
         if len(told) != count or not 0 <= column < width:
             raise ValueError(f"{len(told)} texts of {count} rows in column {column} of {width}")
         values[column::width] = told
+    for column, by_code in _by_code(bytes(names)).items() if names is not UNSET and found else ():
+        if not 0 <= column < width:
+            raise ValueError(f"names of column {column} of {width}")
+        try:
+            values[column::width] = list(map(by_code.__getitem__, values[column::width]))
+        except KeyError as error:
+            raise ValueError(f"{error} is no code of column {column}") from None
     return [values[start : start + width] for start in range(0, count * width, width)] if width else [[]] * count
+
+
+@lru_cache(64)
+def _by_code(names: bytes) -> dict[int, dict[float | str | None, str | None]]:
+    """For each column the text of each code, as `Answered.names` tells it; ValueError where it is no such JSON."""
+    try:
+        told = msgspec.json.decode(names, type=dict[int, list[str | None]])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"names: {error}") from None
+    return {column: {None: None, 0.0: None, **dict(enumerate(texts, 1))} for column, texts in told.items()}
 
 
 def _unpacked(kind: Literal["f", "d"], numbers: bytes) -> array[float]:
@@ -285,13 +310,13 @@ class SegmentWriter:
     def _write_some(self, count: int) -> int:
         """Write of the first `count` waiting lines as many as `WRITE_BYTES` hold; returns how many were taken."""
         lines, rows, size = list[bytes](), 0, 0
-        while len(lines) < count and size < WRITE_BYTES:
+        while len(lines) < min(count, _MOST_LINES) and size < WRITE_BYTES:
             line, own = self._waiting.popleft()
             lines.append(line)
             rows, size = rows + own, size + len(line)
         self._taken += rows
         try:
-            self._write(b"\n".join(lines) + b"\n")
+            self._write(lines, size + len(lines))
         except OSError:
             self.dropped += rows
             self.rows -= rows
@@ -299,11 +324,13 @@ class SegmentWriter:
                 os.ftruncate(self._file, self._size)
         return len(lines)
 
-    def _write(self, lines: bytes) -> None:
-        view, written = memoryview(lines), 0
-        while written < len(view):
-            written += os.write(self._file, view[written:])
-        self._size += written
+    def _write(self, lines: Sequence[bytes], size: int) -> None:
+        """Write lines, `size` bytes with their ends, from where they are: a copy costs more than the write."""
+        parts: list[bytes | memoryview] = [part for line in lines for part in (line, b"\n")]
+        left = size
+        while left := left - os.writev(self._file, parts):
+            parts = [memoryview(b"".join(parts))[-left:]]
+        self._size += size
         if self._size >= self._segment_bytes:
             os.fdatasync(self._file)
             os.close(self._file)

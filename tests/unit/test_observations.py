@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from array import array
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,32 @@ def test_rows_of_one_line_however_they_are_packed(tmp_path: Path, single: bool, 
         ("r1/0", 0.5, [0.5, "AA", None]),
         ("r1/1", 0.25, [1.5, "AA", None]),
     ]
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_categories_told_by_their_codes(tmp_path: Path, single: bool) -> None:
+    texts = ["", "é\x00\n", None, "\U0001f600", 'a"b']
+    numbers = np.array([[5, 0.5], [2, 0.5], [0, 0.5], [np.nan, 0.5], [3, 0.5], [1, 0.5], [4, 0.5]])
+    told = msgspec.Raw(msgspec.json.encode({0: texts}))
+    packed = {"numbers": numbers.astype("<f4" if single else "<f8").tobytes(), "scores": b"1234" * 7, "single": single}
+    one = writer(tmp_path)
+    one.append(msgspec.structs.replace(answered(1, 7), categories={}, names=told, **packed))
+    one.append(answered(2, 1))
+    one.close()
+    *found, old = SegmentReader(tmp_path).read()
+    given = ['a"b', "é\x00\n", None, None, None, "", "\U0001f600"]
+    assert [row.features for row in found] == [[text, 0.5] for text in given]  # type: ignore[union-attr]
+    assert old == one_of(2, 0)
+
+
+@pytest.mark.parametrize(
+    "names", ['{"1":[]}', '{"3":["AA"]}', '{"-1":["AA"]}', '{"0":["AA"]}', '{"1":[1]}', "[]", '{"x":[]}']
+)
+def test_a_line_whose_names_do_not_fit_is_counted(tmp_path: Path, names: str) -> None:
+    one, reader = writer(tmp_path), SegmentReader(tmp_path)
+    one.append(msgspec.structs.replace(answered(1, 3), categories={}, names=msgspec.Raw(names)))
+    one.close()
+    assert (reader.read(), reader.corrupt) == ([], 1)
 
 
 @pytest.mark.parametrize("scores", [b"12345", b"1234" * 3])
@@ -209,18 +236,18 @@ def test_a_full_disk_is_a_counted_drop_and_leaves_whole_lines(tmp_path: Path, mo
     one = writer(tmp_path)
     one.append(prediction(1))
     one.flush()
-    real = os.write
+    real = os.writev
 
-    def full(file: int, data: bytes) -> int:
-        if len(data) > 40:
-            return real(file, bytes(data[:40]))
+    def full(file: int, parts: Sequence[bytes]) -> int:
+        if len(data := b"".join(parts)) > 40:
+            return real(file, [data[:40]])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "writev", full)
     one.append(prediction(2))
     one.append(prediction(3))
     one.flush()
-    monkeypatch.setattr(os, "write", real)
+    monkeypatch.setattr(os, "writev", real)
     one.append(prediction(4))
     one.close()
     assert (one.rows, one.dropped) == (2, 2)
@@ -296,17 +323,31 @@ def test_a_full_disk_and_a_full_list_drop_rows_not_lines(tmp_path: Path, monkeyp
         one.append(answered(number, 4))
     assert (one.rows, one.dropped) == (8, 4)
 
-    def full(file: int, data: bytes) -> int:
+    def full(file: int, parts: Sequence[bytes]) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr(os, "write", full)
+        context.setattr(os, "writev", full)
         one.flush()
     assert (one.rows, one.dropped) == (0, 12)
     one.append(answered(4, 10))
     one.close()
     assert (one.rows, one.dropped) == (10, 12)
     assert SegmentReader(tmp_path).read() == [one_of(4, row) for row in range(10)]
+
+
+def test_what_the_system_takes_by_pieces_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.writev
+    monkeypatch.setattr(os, "writev", lambda file, parts: real(file, [b"".join(parts)[:100]]))
+    one, rows = writer(tmp_path), [prediction(number) for number in range(1200)]
+    for row in rows[:20]:
+        one.append(row)
+    one.flush()
+    monkeypatch.setattr(os, "writev", real)
+    for row in rows[20:]:
+        one.append(row)
+    one.close()
+    assert (SegmentReader(tmp_path).read(), one.rows) == (rows, 1200)
 
 
 def test_what_is_written_in_several_goes_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import UNSET
+
 from tidegate.observations import Answered, Prediction, SegmentWriter
 from tidegate.serve.by_key import Found
 from tidegate.serve.rows import Rows
@@ -70,12 +72,12 @@ class PredictionLog:
         told: bytes | list[float | None] = (
             [None] * len(rows) if scores is None else struct.pack(f"<{len(scores)}f", *scores)
         )
-        numbers, texts = (rows.numbers, rows.texts) if self._retain else (b"", {})
+        numbers, texts, names = (rows.numbers, rows.texts, rows.names) if self._retain else (b"", {}, UNSET)
         self._writer.append(
             Answered(
                 heard.request_id, at, wall, self._version, self._digest, heard.arm, heard.propensity, heard.release,
                 told, failed, latency_ms, numbers, texts, keys, known, levels, endpoint, heard.weights,
-                heard.region, heard.returning, rows.single,
+                heard.region, heard.returning, rows.single, names,
             )
         )  # fmt: skip
 

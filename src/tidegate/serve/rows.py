@@ -13,7 +13,9 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from tidegate.errors import UserError
@@ -21,6 +23,9 @@ from tidegate.observations import as_served
 from tidegate.train.model_file import FeatureSchema
 
 Value = float | str | None
+
+_TEXT = 6
+"""Bytes that a text may take in the log; a list of all that a category has is shorter from some number of rows on."""
 
 
 @dataclass(slots=True)
@@ -31,9 +36,11 @@ class Rows:
     numbers: bytes
     """Little-endian: a category as its code, NaN for null."""
     texts: dict[int, list[str | None]]
-    """For each column that holds a category its N texts."""
+    """For each column that holds a category its N texts; empty where `names` tells them."""
     single: bool = False
     """Whether `numbers` are float32, not doubles."""
+    names: msgspec.Raw | UnsetType = UNSET
+    """As of `tidegate.observations.Answered`."""
 
     def __len__(self) -> int:
         """N."""
@@ -41,7 +48,7 @@ class Rows:
 
     def lists(self) -> list[list[Value]]:
         """The values as served, a list a row: a category as its text, null where it is missing."""
-        return as_served(self.numbers, self.texts, len(self), self.single)
+        return as_served(self.numbers, self.texts, len(self), self.single, self.names)
 
 
 class _Codes(dict[Any, int]):
@@ -56,6 +63,10 @@ class _Texts:
 
     def __init__(self, texts: Mapping[int, Mapping[float | None, str | None]]) -> None:
         self._columns = np.array(list(texts), np.intp)
+        codes = {column: range(1, 1 + int(max(filter(None, of), default=0))) for column, of in texts.items()}
+        told = {column: [texts[column].get(code) for code in own] for column, own in codes.items()}
+        self._told = msgspec.Raw(msgspec.json.encode(told))
+        self._many = len(bytes(self._told)) / (_TEXT * max(len(texts), 1))
         # a slot more than the largest code takes, so that no code is found in the next column's line
         width = 2 + int(max((code or 0 for of in texts.values() for code in of), default=0))
         self._names = np.full(len(texts) * width, None, object)
@@ -65,15 +76,17 @@ class _Texts:
                 place = line * width + int(code or 0)
                 self._names[place], self._known[place] = text, code or 0
 
-    def of(self, numbers: NDArray[np.float64]) -> dict[int, list[str | None]] | None:
-        """Each column's N texts for [N, F]; None when a number there is no category's code."""
+    def of(self, numbers: NDArray[np.float64]) -> tuple[dict[int, list[str | None]], msgspec.Raw | UnsetType] | None:
+        """`Rows.texts` and `Rows.names` for [N, F]; None when a number there is no category's code."""
         told = numbers.T.take(self._columns, axis=0)
         with np.errstate(invalid="ignore"):
             places = told.astype(np.intp)
         places += self._starts
         if not (self._known.take(places, mode="clip") == told).all():
             return None
-        return dict(zip(self._columns.tolist(), self._names.take(places).tolist(), strict=True))
+        if len(numbers) >= self._many:
+            return {}, self._told
+        return dict(zip(self._columns.tolist(), self._names.take(places).tolist(), strict=True)), UNSET
 
 
 class RowMaker:
@@ -110,7 +123,7 @@ class RowMaker:
         """
         many = None if isinstance(numbers, list) else self._table.of(numbers.reshape(-1, self.width))
         if many is not None:
-            return Rows(self.width, self._packed(numbers, single), many, single)
+            return Rows(self.width, self._packed(numbers, single), many[0], single, many[1])
         found: dict[int, list[Any]] = {}
         for column, texts in self._texts.items():
             told = numbers[column :: self.width]

@@ -78,11 +78,18 @@ class TreeScorer:
             self._edges[feature], table = _table(own, trees, word)
             tables.append((feature, table))
         self._by, self._bits = word.type(by), word.itemsize.bit_length() + 2
+        # two neighbours are one number of twice the size: a product puts both into its top bits, a shift down again
+        self._narrow = np.dtype(f"u{min(word.itemsize, 4)}")
+        half = 8 * self._narrow.itemsize
+        self._wide = np.dtype(f"u{half // 4}")
+        self._up = self._wide.type(2 ** (2 * half - self._bits) + 2 ** (half - 2 * self._bits))
+        self._down = self._wide.type(2 * half - 2 * self._bits)
         self._sums = self._pairs(leaves, word)
         if (size := self._sums.nbytes + sum(table.nbytes for _, table in tables)) > LARGEST:
             raise ValueError(f"tables of {size} bytes, takes at most {LARGEST}")
         self._groups = _shared(tables)
-        self._half, self._before = trees // 2, np.arange(trees // 2) * 4**self._bits
+        self._before = np.arange(trees // 2, dtype=np.promote_types(self._wide, np.uint32)) * 4**self._bits
+        self._ones = np.ones(trees // 2)
         self._rows = max(1, _WORKING // (trees * max(word.itemsize, 4)))
 
     def __call__(self, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,12 +104,16 @@ class TreeScorer:
     def _places(self, columns: NDArray[np.float32]) -> list[NDArray[np.intp]]:
         """The row of each table that belongs to each of float32 [F, N]."""
         found = []
+        # with its buffer of 8,192 numpy (2.4) copies the edges out for every row before it compares
+        buffer = np.setbufsize(_MANY) if columns.shape[1] >= _MANY else None
         for (first, *others), _ in self._groups:
             place = _ranks(self._edges[first], columns[first])
             for feature in others:
                 place *= len(self._edges[feature])
                 place += _ranks(self._edges[feature], columns[feature])
             found.append(place)
+        if buffer is not None:
+            np.setbufsize(buffer)
         return found
 
     def _raw(self, places: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
@@ -112,25 +123,28 @@ class TreeScorer:
             words = table.take(place, axis=0)
             left = words if left is None else np.bitwise_and(left, words, out=left)
         assert left is not None  # noqa: S101 - there is at least one split
-        numbers = self._numbers(np.bitwise_and(left, -left, out=left))
-        pairs = (numbers[:, : self._half] << self._bits) + numbers[:, self._half :]
-        pairs = pairs.astype(np.intp)
+        pairs = self._numbers(np.bitwise_and(left, -left, out=left)).astype(self._before.dtype, copy=False)
         pairs += self._before
-        return self._sums.take(pairs).sum(axis=1)  # type: ignore[no-any-return]
+        return np.vecdot(self._sums.take(pairs.astype(np.intp)), self._ones)  # type: ignore[no-any-return]
 
     def _numbers(self, bits: Words) -> Words:
-        """For each word's lone bit a number that no other bit has, in place."""
+        """For the lone bits of each two neighbours [n, T] a number that no other two have [n, T / 2]; bits are lost."""
         bits *= self._by
         bits >>= 8 * bits.itemsize - self._bits
-        return bits
+        numbers = bits.astype(self._narrow, copy=False).view(self._wide)
+        numbers *= self._up
+        numbers >>= self._down
+        return numbers
 
     def _pairs(self, leaves: NDArray[np.float64], word: np.dtype[Any]) -> NDArray[np.float64]:
-        """Sums of a leaf of each tree of the first half and one of its partner, by `_numbers`: [T / 2 * 4**bits]."""
-        numbers = self._numbers(np.left_shift(1, np.arange(leaves.shape[1], dtype=word), dtype=word))
-        numbered = np.zeros((len(leaves), 2**self._bits))
-        numbered[:, numbers] = leaves
-        first, second = np.split(numbered, 2)
-        return (first[:, :, None] + second[:, None, :]).ravel()  # type: ignore[no-any-return]
+        """Sums of a leaf of every second tree and one of its neighbour, by `_numbers`: [T / 2 * 4**bits]."""
+        bits = np.left_shift(1, np.arange(leaves.shape[1], dtype=word), dtype=word)
+        first, second = np.repeat(bits, len(bits)), np.tile(bits, len(bits))
+        sums = np.zeros((len(leaves) // 2, 4**self._bits))
+        sums[:, self._numbers(np.stack((first, second), axis=1)).ravel()] = (
+            leaves[::2, :, None] + leaves[1::2, None, :]
+        ).reshape(len(sums), -1)
+        return sums.ravel()
 
 
 @dataclass(frozen=True)
@@ -219,8 +233,9 @@ def _ranks(edges: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[n
     """For each of N values the number of edges below it; NaN is above all but the last."""
     if len(values) < _MANY or len(edges) > 2**8:
         return edges.searchsorted(values)
-    above = np.add.reduce((edges[:-1, None] >= values).view(np.uint8), axis=0, dtype=np.uint8)
-    return len(edges) - 1 - above.astype(np.intp)  # type: ignore[no-any-return]
+    above = (edges[:-1, None] >= values).view(np.uint8)
+    below = np.subtract.reduce(above, axis=0, dtype=np.uint8, initial=len(edges) - 1)
+    return below.astype(np.intp)  # type: ignore[no-any-return]
 
 
 def _shared(tables: Sequence[tuple[int, Words]]) -> list[tuple[list[int], Words]]:
