@@ -15,10 +15,10 @@ from tidegate.monitor.clusters import Floats
 from tidegate.monitor.diagnose import diagnose
 from tidegate.monitor.drift import Window
 from tidegate.monitor.files import Roles, read_reference, read_window, read_windows
-from tidegate.monitor.pooling import Stream
+from tidegate.monitor.pooling import ALPHA, Stream
 
-ONCE, STREAMED = 0.005, 0.001
-"""alpha a kind, for a single report and for looks that are repeated."""
+ONCE = 0.005
+"""alpha a kind, for a single report."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ def diagnose_stream(asked: Asked, folder: Path) -> Iterator[dict[str, Any]]:
     rescore, stream = _scorer(asked.model), Stream()
     for name, path in read_windows(folder).items():
         window = read_window(path, asked.roles, reference)
-        stream, looked = stream.look(window, lambda one: diagnose(reference, one, asked.alpha or STREAMED, rescore))
+        stream, looked = stream.look(
+            window, lambda one, alpha: diagnose(reference, one, alpha, rescore), asked.alpha or ALPHA
+        )
         yield {"window": name} | asdict(looked)
 
 

@@ -1,7 +1,8 @@
 """Looks again and again: each window, the last 4 and the last 16 together, and one open finding a kind.
 
 A cause that is too subtle for one window is found when its rows are pooled. An alarm is given once: a kind stays open
-until three windows in a row are quiet about it, and while it is open it alarms no more.
+until three windows in a row are quiet about it, and while it is open it alarms no more. What a look may alarm by
+chance is shared out among its three questions (Bonferroni).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from tidegate.monitor.drift import Column, Window
 POOLS = (4, 16)
 """Windows that are looked at together."""
 QUIET = 3
+ALPHA = 0.001
+"""False alarms a kind and look."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class Stream:
     last: tuple[Window, ...] = ()
     open: Open = field(default_factory=Open)
 
-    def look(self, window: Window, diagnose: Callable[[Window], Diagnosis]) -> tuple[Stream, Looked]:
-        """Diagnose a window, and the pools that end with it; `diagnose` compares with the reference."""
-        last = (*self.last, window)[-max(POOLS) :]
-        single = diagnose(window)
-        pooled = [diagnose(joined(last[-size:])) for size in POOLS if len(last) >= size]
+    def look(
+        self, window: Window, diagnose: Callable[[Window, float], Diagnosis], alpha: float = ALPHA
+    ) -> tuple[Stream, Looked]:
+        """Diagnose a window, and the pools that end with it; `diagnose` compares with the reference, at its alpha."""
+        last, each = (*self.last, window)[-max(POOLS) :], alpha / (1 + len(POOLS))
+        single = diagnose(window, each)
+        pooled = [diagnose(joined(last[-size:]), each) for size in POOLS if len(last) >= size]
         fired = {kind for found in (single, *pooled) for kind in found.findings}
         findings = tuple(kind for kind in ORDER if kind in fired)
         blind = all(found.finding == "not_assessable" for found in (single, *pooled))

@@ -24,8 +24,9 @@ def found(*kinds: str) -> Diagnosis:
 def test_the_last_4_and_the_last_16_windows_are_looked_at_together() -> None:
     sizes: list[int] = []
 
-    def look(one: Window) -> Diagnosis:
+    def look(one: Window, alpha: float) -> Diagnosis:
         sizes.append(len(one) // 3)
+        assert alpha == 0.001 / 3
         return found("data_drift") if len(one) // 3 == 16 else found()
 
     stream, alarms = Stream(), []
