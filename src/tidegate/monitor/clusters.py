@@ -115,7 +115,9 @@ def shift(before: Floats, days_before: Ints | None, after: Floats, days_after: I
     The variance of a day's mean is taken from the reference's days, with the autocovariances of up to a week of
     calendar days between days of the window (Bartlett's weights: Newey and West, 1987), never below what independent
     rows would have, and from the current days where these vary more. So one odd day in a week does not pass for a
-    change, and neither does a spell of weather of a kind that the reference has seen. Days None: rows are independent.
+    change, and neither does a spell of weather of a kind that the reference has seen. Days None: rows are independent;
+    their variance too is the reference's, or their own where it is more: of a few rows that happen to have one label it
+    is hardly any.
     """
     if not len(before) or not len(after):
         return Shift(math.nan, math.nan, math.inf)
@@ -123,7 +125,7 @@ def shift(before: Floats, days_before: Ints | None, after: Floats, days_after: I
     # A value that was constant and is another constant has no variance of its own: take that of both together.
     spread = float(before.var()) or float(after.var()) or float(np.concatenate([before, after]).var())
     if days_before is None or days_after is None:
-        return Shift(effect, math.sqrt(spread / len(before) + float(after.var()) / len(after)), math.inf)
+        return Shift(effect, math.sqrt(spread / len(before) + max(spread, float(after.var())) / len(after)), math.inf)
     off, present = _by_day(before, days_before)
     own, own_present = _by_day(after, days_after)
     count, count_own = int(present.sum()), int(own_present.sum())
