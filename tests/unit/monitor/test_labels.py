@@ -125,7 +125,7 @@ def test_labels_that_the_disk_does_not_take_are_not_acknowledged(tmp_path: Path)
     labels = intake(tmp_path)
     write = labels._writer._write
 
-    def full(lines: bytearray) -> None:
+    def full(lines: list[bytes], size: int) -> None:
         raise OSError(28, "No space left on device")
 
     labels._writer._write = full  # type: ignore[method-assign]
