@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +96,6 @@ def test_a_planted_fault_turns_its_job_red_and_says_what_it_is(clone, name):
     assert re.search(message, ran.said, re.DOTALL), ran.said[-4000:]
 
 
-def test_what_is_skipped_under_act_is_said(clone):
-    """ci.yml skips nothing: all that it does is run here."""
-    shutil.copytree(ROOT / ".github", clone / ".github", dirs_exist_ok=True)
-    assert "env.ACT" not in (clone / ".github/workflows/ci.yml").read_text()
+def test_nothing_is_skipped_under_act():
+    """All that ci.yml does is run here."""
+    assert "env.ACT" not in (ROOT / ".github/workflows/ci.yml").read_text()
