@@ -78,7 +78,7 @@ FAULTS = {
     "a pickle in the tree": ("tree", written("docs/weights.bin", pickle.dumps({"a": 1.0})), r"a pickle runs code"),
     "a leaked secret": (
         "tree",
-        written("docs/notes.md", b"the key is AKI" + b"AQ7ZK3X5M2P9RTB4\n"),
+        written("docs/notes.md", b"the key is AKI" + b"AQ7ZK3X5M2P9RTB4W\n"),
         r"docs/notes\.md:1: AWS Access Key.*take it out|take it out.*docs/notes\.md:1: AWS Access Key",
     ),
 }
