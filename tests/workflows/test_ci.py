@@ -58,12 +58,12 @@ FAULTS = {
             'found = {name: table.filter(pl.col("event_time") <= until) for name, table in self._tables().items()}\n'
             '        return {**found, "flights": found["flights"].with_columns(distance=-pl.col("distance"))}',
         ),
-        r"validate: refused: .*distance",
+        r"validate: refused: flights: 165832 of 165832 rows are bad",
     ),
     "a model worse than the champion": (
         "model",
         changed("src/flights/workload.py", '"learning_rate": 0.05', '"learning_rate": 0.0005'),
-        r"evaluate: refused: .*log_loss",
+        r"evaluate: refused: gate_metric",
     ),
     "a stale compiled package": (
         "definitions",
