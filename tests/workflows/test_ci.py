@@ -41,7 +41,11 @@ def changed(name: str, old: str, new: str) -> Callable[[Path], None]:
 
 def written(name: str, content: bytes) -> Callable[[Path], None]:
     """A fault by a new file."""
-    return lambda clone: (clone / name).write_bytes(content) and None
+
+    def plant(clone: Path) -> None:
+        (clone / name).write_bytes(content)
+
+    return plant
 
 
 FAULTS = {
