@@ -8,8 +8,9 @@ RUN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= $(shell bash .ci/find-python)
 
-.PHONY: help setup demo test lint validate-data validate-model validate-definitions validate-tree champion \
-	test-workflows cluster-up cluster-down cluster-test bench soak judge-report diagnosis-report golden clean
+.PHONY: help setup demo test lint validate-data validate-model validate-definitions validate-tree report champion \
+	image load-image push-image verify-images deploy train test-workflows cluster-up cluster-down cluster-test bench \
+	soak judge-report diagnosis-report golden clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +35,9 @@ validate-data: setup  ## the tracked data version through the data gate
 validate-model: setup  ## a short training through the model gate, beside the committed champion
 	@$(RUN)/python -m pytest tests/model
 
+report: setup  ## what this tree changes against commit BASE: data, features, metrics, latency, cost; build/report/
+	@$(RUN)/python -m tests.model.report --base "$${BASE:-HEAD^}"
+
 champion: setup  ## make this tree's model the one that validate-model compares with
 	@$(RUN)/python -m tests.model.short_run
 
@@ -43,8 +47,27 @@ validate-definitions: setup  ## compiled pipelines, CRDs, overlays and Model fil
 validate-tree: setup  ## no secret and no pickle in what git tracks
 	@$(RUN)/python -m pytest tests/tree
 
-test-workflows: setup  ## the workflows run by act, green and red; half an hour
-	@$(RUN)/python -m pytest -m workflows tests/workflows
+test-workflows: setup  ## the workflows run by act, green and red, and a push to the cluster; half an hour
+	@$(RUN)/python -m pytest -m workflows tests/workflows tests/cluster
+
+image: setup  ## one image (TARGET) as an OCI layout in build/, with its bill of materials; prints its digest
+	@$(RUN)/python -m k8s.image build "$${TARGET:-components}" --out build $(if $(PULL),--pull --cache "$${CACHE:-}")
+
+load-image: setup  ## the same image into the test cluster, beside what runs there
+	@$(RUN)/python -m k8s.cluster images "$${TARGET:-components}" --tag "$${TAG:-built}"
+
+push-image:  ## build/TARGET to REPOSITORY, by its digest; TOKEN may write there
+	@printenv TOKEN | skopeo login --username "$${GITHUB_ACTOR:-token}" --password-stdin "$${REPOSITORY%%/*}"
+	@skopeo copy --preserve-digests "oci:build/$$TARGET" "docker://$$REPOSITORY:sha-$$(git rev-parse HEAD)"
+
+verify-images:  ## IMAGE and SERVING were built by this repository's own workflow
+	@set -e; for image in "$$IMAGE" "$$SERVING"; do gh attestation verify "oci://$$image" --repo "$$GITHUB_REPOSITORY"; done
+
+deploy: setup  ## tidegate deploy of OVERLAY with IMAGE and SERVING; DRY_RUN=1 shows what would change
+	@.ci/with-cluster .ci/deploy
+
+train: setup  ## one run of MODEL on the cluster, waited for
+	@.ci/with-cluster .ci/train
 
 lint: setup  ## style, docstrings, types, import contracts
 	@$(RUN)/ruff check .

@@ -15,7 +15,7 @@ NAMES = ("loop", "join", "serving", "small", "replica", "partitions", "stream", 
 LONG = (
     *("three_demos", "candidates", "freshness", "gate_rates", "interleave", "judge_report", "registry", "serve_soak"),
     *("releases", "traffic_changes", "shadows", "hard_challengers", "unattended", "feedback_bias", "rare_event"),
-    *("label_join", "images", "many_servers"),
+    *("label_join", "images", "many_servers", "many_models", "console"),
     *("diagnosis_report", "diagnosis_peers", "diagnosis_streams"),
 )
 """The same, but longer than anyone waits for: run by name only (`make soak`)."""

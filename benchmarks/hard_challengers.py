@@ -22,7 +22,6 @@ import yaml
 
 from benchmarks.hard_models import KNOWN, LIMITED, Version, write_version
 from benchmarks.results import Budget, Result, say
-from demo.openloop import Answer, OpenLoop
 from demo.story import serving, up
 from flights.workload import ORIGINS
 from tidegate.controller.reconcile import Seen, reconcile
@@ -34,6 +33,7 @@ from tidegate.release.stages import ENDED
 from tidegate.spec import load_model
 from tidegate.state import token
 from tidegate.targets.processes import wait_until
+from tidegate.traffic.openloop import Answer, OpenLoop
 
 DAY, BEGIN = 86400.0, 1364774400.0
 """Traffic begins on 2013-04-01, UTC."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from demo.openloop import OpenLoop, Results
+from tidegate.traffic.openloop import OpenLoop, Results
 
 SLOW = 0.05
 """Seconds of p99 latency above which a rate of the ramp counts as too much."""

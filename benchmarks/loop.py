@@ -17,7 +17,6 @@ from pathlib import Path
 from benchmarks.loop_table import MODEL, RATE, Played, told
 from benchmarks.phases import decision, is_over, story
 from benchmarks.results import Result, say
-from demo.replay import Replay, Tally
 from demo.story import command, rows_in_log, serving, up
 from flights.requests import Question, load_traffic, questions
 from tidegate.journal.events import Event
@@ -27,6 +26,7 @@ from tidegate.orchestrators.local import LocalOrchestrator
 from tidegate.spec import load_model
 from tidegate.state import token
 from tidegate.targets.processes import wait_until
+from tidegate.traffic.replay import Replay, Tally
 
 SINCE, UNTIL = datetime(2013, 7, 1, 4, tzinfo=UTC), datetime(2013, 9, 1, 4, tzinfo=UTC)
 """Traffic that there is; it ends when the story does, long before `UNTIL`."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from benchmarks.phases import Story
 from benchmarks.results import Budget, Result
-from demo.replay import Tally
 from demo.story import ROOT
 from tidegate.journal.views import iso
 from tidegate.release.stages import requests_wanted, steps_of
 from tidegate.spec import load_model
+from tidegate.traffic.replay import Tally
 
 MODEL = ROOT / "k8s/models/flight-delay.yaml"
 RATE = 500.0

@@ -48,10 +48,11 @@ PROCESSES, STEP, EDGES, UNREACHED, EVERY = 30, 2, 20, 2, 0.5
 UNTIL = ("2013-07-01T04:00Z", "2013-08-01T04:00Z")
 WAIT = 900.0
 RELEASE = {
-    "minDuration": "1s", "block": None, "stages": [{"shadow": {"requests": 100}}, {"approval": {}}],
+    "minDuration": "1s", "block": None, "labelDeadline": "1s",
+    "stages": [{"shadow": {"requests": 100}}, {"approval": {}}],
     "judge": {"loss": None, "errors": {"margin": "20%"}},
 }  # fmt: skip
-"""Only that it answers has to be proved, which takes a hundred requests."""
+"""Only that it answers has to be proved, which takes a hundred requests and no label."""
 
 
 @dataclass

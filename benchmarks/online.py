@@ -22,9 +22,9 @@ from typing import Any
 from benchmarks.load import open_loop
 from benchmarks.replica import NAME, _cores, _plan, _service, pinned
 from benchmarks.results import ROOT, Budget, Result, say
-from demo.openloop import Results
 from demo.story import command
 from tidegate.journal.store import open_journal
+from tidegate.traffic.openloop import Results
 
 UNTIL = datetime(2013, 7, 1, 4, tzinfo=UTC)
 WORKLOAD, MODEL = "flights.workload:flight_delay", ROOT / "k8s/models/flight-delay.yaml"

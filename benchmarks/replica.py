@@ -18,12 +18,12 @@ import psutil
 
 from benchmarks.load import bodies, maximum, open_loop
 from benchmarks.results import Result, say
-from demo.openloop import Results
 from demo.story import ROOT, command
 from tidegate.journal.store import open_journal
 from tidegate.release.plan import Backend, Plan
 from tidegate.targets.local import LocalTarget
 from tidegate.targets.processes import Process, Record, free_port
+from tidegate.traffic.openloop import Results
 
 NAME, RATE, SECONDS, STARTS = "flight-delay", 500.0, 20.0, 5
 

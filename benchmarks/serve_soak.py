@@ -28,10 +28,10 @@ from benchmarks.online import prepare
 from benchmarks.replica import NAME, _cores, pinned
 from benchmarks.results import CACHE, Budget, Result, say
 from benchmarks.serving_table import SHARE
-from demo.openloop import Answer, OpenLoop, Results
 from tidegate.observations import Prediction, SegmentReader
 from tidegate.targets.gatewayd import http
 from tidegate.targets.processes import free_port, wait_until
+from tidegate.traffic.openloop import Answer, OpenLoop, Results
 from tidegate.train.model_file import folder_name
 
 SECONDS, KILLS, RATE, ROUND = 1800.0, 20, 500.0, 3.0

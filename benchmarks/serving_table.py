@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.load import Most
 from benchmarks.results import Budget, Result
 from benchmarks.servers import VERSION
-from demo.openloop import Results
+from tidegate.traffic.openloop import Results
 
 CLOSED, OPEN = 4.0, 20.0
 """Seconds of the closed and of the open loop: of 20 s, a stall of the machine of 0.1 s is no hundredth."""

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from benchmarks.load import open_loop
 from benchmarks.results import Budget, Result, say
-from demo.openloop import Results
 from tidegate.release.plan import Backend, Plan
 from tidegate.targets.gatewayd import Gateway
 from tidegate.targets.local import LocalTarget
 from tidegate.targets.processes import Record, free_port, is_free, listen, spawn, wait_until
+from tidegate.traffic.openloop import Results
 
 RATE, SECONDS, RUNS, EACH = 100.0, 10.0, 10, 6
 """Requests a second; seconds of a run; runs without a shadow; runs with each kind of shadow."""

@@ -16,12 +16,12 @@ from itertools import cycle
 from pathlib import Path
 
 from benchmarks.results import Budget, Result, say
-from demo.openloop import Answer, OpenLoop
 from tidegate.observations import Prediction, SegmentReader
 from tidegate.release.plan import Backend, Plan, Regions
 from tidegate.targets.local import LocalTarget
 from tidegate.targets.processes import wait_until
 from tidegate.targets.routes import rules
+from tidegate.traffic.openloop import Answer, OpenLoop
 
 MODEL, RATE, CHANGES, EACH = "flight-delay", 500.0, 100, 60
 """Requests a second; changes; the least number of requests between two changes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from demo.story import Played
@@ -21,6 +21,39 @@ class Claim:
 def check(played: Played) -> list[Claim]:
     """Every claim of the demo on what was played."""
     return [*_story(played), *_traffic(played), *_ends(played)]
+
+
+def decisions(events: Sequence[Event]) -> list[str]:
+    """What was decided, in order, each with its cause or reason; no figures, no times.
+
+    Two runs on the same data and requests decide the same, though their arms are drawn anew.
+    """
+    return [sentence for event in events if (sentence := _decision(event))]
+
+
+def to_all_traffic(events: Sequence[Event]) -> dict[str, float]:
+    """For each promoted version the seconds by the clock from its run's start to all of the traffic."""
+    started = {event.data["run"]: event.wall for event in events if event.kind == "trigger.started"}
+    runs = {event.data["digest"]: event.data["run"] for event in events if event.kind == "register.candidate"}
+    return {
+        _version(event): event.wall - started[runs[_digest(event)]]
+        for event in _promotions(events)
+        if runs[_digest(event)] in started
+    }
+
+
+def _decision(event: Event) -> str:
+    data = event.data
+    match event.kind:
+        case "trigger.started":
+            return f"a run starts: {', '.join(data['causes'])}"
+        case "register.candidate":
+            return f"{data['version']} is a candidate ({data['cause']}, {data['mode']}): {data['reason']}"
+        case "evaluate.refused" | "validate.refused" | "register.refused":
+            return f"refused ({data['cause']}): {data['reason']}"
+        case "release.opened" | "release.promoted" | "release.aborted" | "release.expired" | "release.rolled_back":
+            return f"{_version(event)} {event.kind.removeprefix('release.')}"
+    return ""
 
 
 def _story(played: Played) -> Iterator[Claim]:
@@ -56,7 +89,7 @@ def _ends(played: Played) -> Iterator[Claim]:
     yield Claim("no process is left behind", not played.left, "; ".join(played.left) or "none")
 
 
-def _promotions(events: list[Event]) -> list[Event]:
+def _promotions(events: Sequence[Event]) -> list[Event]:
     return [event for event in events if event.kind == "release.promoted"]
 
 

@@ -24,7 +24,6 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from demo.replay import Replay, Tally, share_of
 from flights.requests import Question, load_traffic, questions
 from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
@@ -32,6 +31,8 @@ from tidegate.journal.store import Journal, open_journal
 from tidegate.journal.views import iso
 from tidegate.spec import load_model
 from tidegate.state import token
+from tidegate.traffic.questions import share_of
+from tidegate.traffic.replay import Replay, Tally
 
 ROOT = Path(__file__).resolve().parents[1]
 TIDEGATE = (sys.executable, "-m", "tidegate.cli")
@@ -207,17 +208,17 @@ def _ready(output: IO[str] | None) -> str:
     return str(json.loads(line)["gateway"])
 
 
-def serving(gateway: str) -> None:
-    """Wait until the first version answers."""
+def serving(gateway: str, seconds: float = 60) -> None:
+    """Wait until the first version answers; SystemExit when it does not in so many seconds."""
     import httpx
 
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + seconds
     with httpx.Client(base_url=gateway, trust_env=False) as client:
         while time.monotonic() < limit:
             if client.get("/readyz").status_code == 200:
                 return
             time.sleep(0.05)
-    raise SystemExit("no version serves after 60 s")
+    raise SystemExit(f"no version serves after {seconds:g} s")
 
 
 def _processes() -> list[str]:

@@ -6,15 +6,15 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
-from demo.openloop import Answer, OpenLoop
-from demo.replay import body_of, label_of
+from tidegate.traffic.openloop import Answer, OpenLoop
+from tidegate.traffic.replay import body_of, label_of
 
 HERALD = 0.05
 """Seconds between two announcements of event time."""
@@ -23,6 +23,7 @@ HERALD = 0.05
 class Traffic(threading.Thread):
     """Sends `questions` at `rate` a second until `stop`; tells labels and event time as they fall due.
 
+    rate: may be changed meanwhile.
     answers: everything that came back. refused: statuses other than 200 of the control paths; 0 is no answer. told:
     labels that were taken.
     """
@@ -59,16 +60,19 @@ class Traffic(threading.Thread):
         self._loop = OpenLoop(place.hostname or "", place.port or 80, self._take)
         headers = {"authorization": f"Bearer {self.token}"}
         async with httpx.AsyncClient(base_url=self.gateway, headers=headers, timeout=30, trust_env=False) as control:
-            asked = takewhile(lambda _: not self._stopping, enumerate(self.questions))
-            sending = asyncio.create_task(
-                self._loop.run(((n / self.rate, "/predict", body_of(q)) for n, q in asked), ahead=20)
-            )
+            sending = asyncio.create_task(self._loop.run(self._schedule(), ahead=20))
             while not sending.done():
                 await asyncio.sleep(HERALD)
                 await self._announce(control)
             await sending
         self.sent = self._loop.sent
         self._loop.close()
+
+    def _schedule(self) -> Iterator[tuple[float, str, bytes]]:
+        at = 0.0
+        for question in takewhile(lambda _: not self._stopping, self.questions):
+            yield at, "/predict", body_of(question)
+            at += 1 / self.rate
 
     def _take(self, answer: Answer) -> None:
         self.answers.append(answer)

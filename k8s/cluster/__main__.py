@@ -10,7 +10,7 @@ import sys
 from k8s.cluster import daemons, kind, machine, node, places
 from k8s.cluster.buildah import TARGETS
 from k8s.cluster.images import TAG, load_ours
-from k8s.cluster.say import SECONDS, phase, say
+from k8s.cluster.say import SECONDS, say
 from tidegate.errors import TidegateError, UserError
 
 
@@ -77,14 +77,12 @@ def _images(given: argparse.Namespace) -> None:
 def _test(given: argparse.Namespace) -> int:
     given.no_images = False
     _up(given)
-    with phase("tests"):
-        words = ("pytest", "-m", "cluster", "--durations=15", "tests/cluster")
-        # some tests ask for a cluster by its kubeconfig, as on one of somebody else's
-        path = f"{places.BIN}:{os.environ.get('PATH', '')}"
-        env = {**os.environ, "KUBECONFIG": str(places.KUBECONFIG), "PATH": path}
-        status = subprocess.run([sys.executable, "-m", *words], cwd=places.CLONE, env=env, check=False).returncode
     say("phases: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in SECONDS.items()))
-    return status
+    words = ("pytest", "-m", "cluster", "--durations=15", "tests/cluster")
+    # some tests ask for a cluster by its kubeconfig, as on one of somebody else's
+    path = f"{places.BIN}:{os.environ.get('PATH', '')}"
+    env = {**os.environ, "KUBECONFIG": str(places.KUBECONFIG), "PATH": path}
+    return subprocess.run([sys.executable, "-m", *words], cwd=places.CLONE, env=env, check=False).returncode
 
 
 def _build(_: argparse.Namespace) -> None:

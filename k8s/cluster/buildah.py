@@ -42,6 +42,12 @@ def build(target: str, layout: Path, store: Path = IMAGES / "buildah", cache: bo
     return export(store / "root", name, layout)
 
 
+def base_packages(store: Path = IMAGES / "buildah") -> dict[str, str]:
+    """What the base of the last build was made from: Debian's packages and their versions."""
+    lines = (store / _STAMP).read_text().splitlines()
+    return dict(zip(lines[::2], lines[1::2], strict=True))
+
+
 def _base(store: Path) -> None:
     """Make the base image anew when Debian's packages changed."""
     made_from = debian.versions(debian.PYTHON)

@@ -23,7 +23,9 @@ def write() -> None:
     for template in sorted(path for path in TEMPLATES.rglob("*") if path.is_file()):
         path = CONF / template.relative_to(TEMPLATES)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(Template(template.read_text()).substitute(values))
+        text = Template(template.read_text()).substitute(values)
+        if not path.exists() or path.read_text() != text:  # kube-proxy ends when its file is written
+            path.write_text(text)
 
 
 def reserved() -> int:

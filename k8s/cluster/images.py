@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from k8s.cluster import buildah, third_party
-from k8s.cluster.load import load
+from k8s.cluster.load import by_digest, load
 from k8s.cluster.places import IMAGES
 from k8s.cluster.say import phase
 
@@ -21,7 +21,7 @@ def load_ours(targets: tuple[str, ...] = buildah.TARGETS, tag: str = TAG) -> lis
     Pods keep the image that they were started with: `kubectl rollout restart` brings them the new one.
     """
     changed = []
-    with _alone():
+    with alone():
         for target in targets:
             layout, name = IMAGES / f"tidegate-{target}", name_of(target, tag)
             with phase(f"built image {target} from {buildah.FILE.name}"):
@@ -31,9 +31,14 @@ def load_ours(targets: tuple[str, ...] = buildah.TARGETS, tag: str = TAG) -> lis
     return changed
 
 
+def digests(targets: tuple[str, ...] = buildah.TARGETS, tag: str = TAG) -> dict[str, str]:
+    """Tidegate's own images, as they were last loaded, by digest."""
+    return {target: by_digest(IMAGES / f"tidegate-{target}", name_of(target, tag)) for target in targets}
+
+
 def load_third_party(without: frozenset[str] = frozenset()) -> None:
     """Make and load the others, but for those of the programs `without`."""
-    with _alone():
+    with alone():
         for image in third_party.make(without):
             load(image.layout, image.full_name)
 
@@ -44,7 +49,7 @@ def name_of(target: str, tag: str = TAG) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One build at a time: two clones may share the cluster."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with (IMAGES / "lock").open("w") as lock:

@@ -82,7 +82,6 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
         "--cluster-cidr=10.244.0.0/16",
         "--node-cidr-mask-size=24",
         f"--service-cluster-ip-range={SERVICES}",
-        "--node-monitor-grace-period=20s",
     ),
     "scheduler": (
         "kube-scheduler",

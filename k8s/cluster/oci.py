@@ -19,6 +19,11 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
+def architecture() -> str:
+    """That of this machine, as images name it."""
+    return _MACHINES.get(platform.machine(), platform.machine())
+
+
 def write(layout: Path, tree: Path, config: Mapping[str, Any]) -> str:
     """Write the layout with `tree` as its only layer; the manifest's digest.
 
@@ -29,7 +34,7 @@ def write(layout: Path, tree: Path, config: Mapping[str, Any]) -> str:
     (beside / "blobs" / "sha256").mkdir(parents=True)
     described = _layer(beside, tree)
     image = {
-        "architecture": _MACHINES.get(platform.machine(), platform.machine()),
+        "architecture": architecture(),
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": config,

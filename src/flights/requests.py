@@ -7,11 +7,12 @@ over the whole range. A request carries all of them, so that serving needs no fe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from flights.workload import asked, flight_delay
+from tidegate.traffic.questions import Question
+from tidegate.traffic.questions import questions as each
 from tidegate.workload import Tables
 
 if TYPE_CHECKING:
@@ -19,21 +20,6 @@ if TYPE_CHECKING:
 
 LABELS_END = timedelta(days=3)
 """By then every flight that was asked about has landed or is known to be cancelled."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """One request and its label event; times are seconds since the epoch.
-
-    `at` is the prediction time; `features` a raw row in model order; `value` 1 late, 0 not, None cancelled.
-    """
-
-    key: str
-    at: float
-    features: dict[str, float | str | None]
-    label_time: float
-    value: float | None
-    outcome: str
 
 
 def traffic(tables: Tables, since: datetime, until: datetime) -> pl.DataFrame:
@@ -64,13 +50,4 @@ def load_traffic(since: datetime, until: datetime) -> pl.DataFrame:
 
 def questions(rows: pl.DataFrame) -> Iterator[Question]:
     """The rows of `traffic` one by one."""
-    import polars as pl
-
-    seconds = pl.selectors.datetime().dt.timestamp("us") / 1e6
-    names = [feature.name for feature in flight_delay.features]
-    columns = (flight_delay.key, "event_timestamp", "label_timestamp", "outcome", "label")
-    told = rows.select(columns).with_columns(seconds).iter_rows()
-    for (key, at, label_time, outcome, value), features in zip(
-        told, rows.select(names).iter_rows(named=True), strict=True
-    ):
-        yield Question(key, at, features, label_time, value, outcome)
+    return each(rows, flight_delay)

@@ -34,7 +34,7 @@ from tidegate.state import prepare
 from tidegate.steps import read_records
 from tidegate.train.families import family
 from tidegate.train.settings import ParentFacts, RunSettings
-from tidegate.trigger.policy import check_triggers
+from tidegate.trigger.policy import URGENT, check_triggers
 from tidegate.workload import load_workload
 
 
@@ -183,14 +183,18 @@ def outcome_of(journal: Journal, model: str, run: str) -> dict[str, Any] | None:
     return None
 
 
-def run_once(model: Model, folder: Path, until: str | None, orchestrator: str, quiet: bool) -> Result:
-    """One run by hand, waited for; written to the journal like any other."""
+def run_once(
+    model: Model, folder: Path, until: str | None, orchestrator: str, quiet: bool, cause: str = "manual"
+) -> Result:
+    """One run by hand or for a change of the code, waited for; written to the journal like any other."""
+    if cause not in URGENT:
+        raise UserError("--cause", cause, "manual or code")
     moment = views.seconds(until, "--until") if until else time.time()
     runner = orchestrator_of(model, folder, orchestrator)
     check(model)
     folder = prepare(folder)
     journal = open_journal(folder, create=True)
-    started, run = time.monotonic(), _announce(model, journal, folder, moment)
+    started, run = time.monotonic(), _announce(model, journal, folder, moment, cause)
     runner.submit(Path(model.spec.pipeline.package), run.arguments, run.name)
     with _progress(quiet) as show:
         while (status := runner.status(run.name)).state == "running":
@@ -227,13 +231,13 @@ class _Announced:
     arguments: dict[str, str]
 
 
-def _announce(model: Model, journal: Journal, folder: Path, moment: float) -> _Announced:
+def _announce(model: Model, journal: Journal, folder: Path, moment: float, cause: str) -> _Announced:
     """Write trigger.started; the run's name is its place in the journal."""
     while True:
         state = fold(journal.read(model.name), ModelState(model=model.name))
         name = f"{model.name}-{state.seq + 1}"
-        passed = arguments(model, state, folder, moment, name, ("manual",))
-        data = {"run": name, "causes": ["manual"], "by": "person", "arguments": passed}
+        passed = arguments(model, state, folder, moment, name, (cause,))
+        data = {"run": name, "causes": [cause], "by": "person", "arguments": passed}
         try:
             journal.append(model.name, [Draft("trigger.started", max(moment, state.time), data)], state.seq)
         except Conflict:

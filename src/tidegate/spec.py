@@ -12,7 +12,7 @@ import re
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -601,6 +601,15 @@ def load_model(path: str | Path) -> Model:
     Raises UserError when the file is missing, is not YAML or has a wrong field; the message names the field's path.
     """
     return parse_model(read_yaml(Path(path)), str(path))
+
+
+def read_model(stream: IO[str]) -> Model:
+    """A Model from a stream, as a file or as ``kubectl get --output json`` has it: its status is not looked at."""
+    try:
+        found = yaml.safe_load(stream)
+    except yaml.YAMLError as error:
+        raise UserError("stdin", " ".join(str(error).split())[:160], "a readable YAML document") from None
+    return parse_model({k: v for k, v in found.items() if k != "status"} if isinstance(found, dict) else found, "stdin")
 
 
 def parse_model(document: object, where: str) -> Model:

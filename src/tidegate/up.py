@@ -163,6 +163,8 @@ def _check_port(state: Path, port: int) -> None:
 
 def _compose(model: Model, state: Path, target: object, kind: ClockKind) -> tuple[Controller, Starlette]:
     from tidegate.console.app import create_app
+    from tidegate.console.reader import Reader
+    from tidegate.console.routes import Console
     from tidegate.controller.feed import Feed
     from tidegate.controller.loop import Controller
     from tidegate.controller.mirror import AliasMirror
@@ -184,7 +186,10 @@ def _compose(model: Model, state: Path, target: object, kind: ClockKind) -> tupl
         webhook_of(model.spec),
     )
     controller = Controller(model, journal, *doing)
-    return controller, create_app(controller, clock, feed.take_labels, token(state))
+    console = Console(Reader(state), token(state))
+    app = create_app(controller, clock, feed.take_labels, token(state), console)
+    app.state.console = console
+    return controller, app
 
 
 def _batches(model: Model, state: Path) -> LocalBatches | None:
@@ -196,20 +201,12 @@ def _batches(model: Model, state: Path) -> LocalBatches | None:
 
 async def _serve(app: Starlette, port: int, looping: Future[None], ready: Callable[[], None]) -> None:
     """Run the control server until SIGINT or SIGTERM, or until the controller's loop has ended by a fault."""
-    import uvicorn
+    from tidegate.console.serve import answer
+    from tidegate.console.serve import server as server_of
 
-    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_config=None, access_log=False))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    loop = asyncio.get_running_loop()
-    for number in SIGNALS:
-        loop.add_signal_handler(number, setattr, server, "should_exit", True)
+    server = server_of(app, "127.0.0.1", port, app.state.console.stop)
     looping.add_done_callback(lambda _: setattr(server, "should_exit", True))
-    serving = asyncio.create_task(server._serve())
-    while not server.started and not serving.done():
-        await asyncio.sleep(0.01)
-    if server.started:
-        ready()
-    await serving
+    await answer(server, ready)
     if not server.started:
         raise PlatformError(f"the control server did not start on port {port}")
 

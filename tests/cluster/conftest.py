@@ -17,6 +17,7 @@ for folder in (Path(__file__).parents[2], Path(__file__).parents[1]):
     sys.path.insert(0, str(folder))
 
 from cluster.space import Space  # noqa: E402
+from cluster.told import LINES  # noqa: E402
 
 from k8s.cluster.places import BIN, KUBECONFIG, READY  # noqa: E402
 
@@ -49,6 +50,13 @@ class Cluster:
     def get(self, *words: str) -> Any:
         """An object, or a list of them."""
         return json.loads(self.kubectl("get", *words, "--output", "json"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests told, when all of them have ended."""
+    if LINES:
+        terminalreporter.section("told")
+        terminalreporter.write_line("\n".join(LINES))
 
 
 @pytest.fixture(scope="session")

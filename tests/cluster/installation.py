@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import yaml
 from cluster.space import PROGRAM, kubectl
 
 from k8s.cluster import addons, machine
+from tidegate.controller.lease import EVERY
 from tidegate.controller.operator import LEADS
 from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
@@ -28,20 +28,10 @@ NAMESPACE, OPERATOR = "tidegate", "app.kubernetes.io/component=operator"
 
 
 class Installation:
-    """`phases`: seconds of each part, in order, printed as they end."""
-
-    def __init__(self) -> None:
-        self.phases: dict[str, float] = {}
+    """Namespace `tidegate` as the overlay makes it."""
 
     def kubectl(self, *words: str, **more: Any) -> str:
         return kubectl("--namespace", NAMESPACE, *words, **more)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.phases[name] = time.monotonic() - started
-        print(f"{self.phases[name]:7.1f} s  {name}", flush=True)
 
     # --- installing -------------------------------------------------------------------------------------------------
 
@@ -80,14 +70,19 @@ class Installation:
         assert wait_until(lambda: bool(self.leader()), 180, every=1.0), self.kubectl("get", "pods")
 
     def leader(self) -> str:
-        """The operator's pod that leads, is ready and is found by the Service; empty while there is none."""
+        """The operator's pod that leads (it has renewed its Lease just now), is ready and is found by the Service.
+
+        Empty while there is none.
+        """
         words = ("get", "pods", "--selector", f"{OPERATOR},{LEADS}", "--output", "json")
         found = json.loads(self.kubectl(*words))["items"]
         ready = [pod["metadata"]["name"] for pod in found if _is_ready(pod)]
-        holder = self.kubectl(
-            "get", "lease", "tidegate-operator", "--ignore-not-found", "--output", "jsonpath={.spec.holderIdentity}"
-        )
-        return holder if holder in ready else ""
+        lease = self.kubectl("get", "lease", "tidegate-operator", "--ignore-not-found", "--output", "json")
+        if not lease:
+            return ""
+        spec = json.loads(lease)["spec"]
+        age = datetime.now(UTC) - datetime.fromisoformat(spec["renewTime"])
+        return spec["holderIdentity"] if spec["holderIdentity"] in ready and age.total_seconds() < 3 * EVERY else ""
 
     @property
     def gateway(self) -> str:

@@ -62,6 +62,7 @@ def namespace(prefix: str) -> Iterator[Namespace]:
         made.apply(*_objects(name, state))
         yield made
     finally:
+        made.kubectl("delete", "jobs,deployments,pods", "--all", "--force", "--grace-period=0")
         made.kubectl("delete", "namespace", name, "--wait=true")
         made.kubectl("delete", "persistentvolume", name, "--wait=true")
         shutil.rmtree(state)

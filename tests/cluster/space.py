@@ -31,7 +31,7 @@ class Space:
 
     def __init__(self, gateway: bool) -> None:
         self.name = f"test-{uuid.uuid4().hex[:8]}"
-        self.apply(_namespace(self.name), *_state(self.name), *(_gateway(self.name) if gateway else ()))
+        self.apply(_namespace(self.name), *_state(self.name), *(gateway_in(self.name) if gateway else ()))
         self.cluster = Cluster(self.name)
 
     def apply(self, *objects: dict) -> None:
@@ -84,7 +84,7 @@ def _state(namespace: str) -> list[dict]:
     ]
 
 
-def _gateway(namespace: str) -> list[dict]:
+def gateway_in(namespace: str) -> list[dict]:
     """The Gateway of k8s/base in another namespace."""
     import yaml
 

@@ -22,12 +22,13 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster.installation import Installation
+from cluster.told import phase, tell
 
-from demo.openloop import Answer
 from k8s.cluster import daemons, machine, node
 from tests.live_traffic import Traffic
 from tidegate.spec import load_model
 from tidegate.targets.processes import wait_until
+from tidegate.traffic.openloop import Answer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +45,7 @@ def quick() -> str:
     found = load_model(ROOT / "tests/models/quick.yaml").model_dump(mode="json", by_alias=True, exclude_unset=True)
     found["metadata"] = {"name": MODEL}
     found["spec"]["release"]["stages"] = [
-        {"shadow": {"requests": 300}}, {"canary": {"weights": ["20%"], "requests": 20000}},
+        {"shadow": {"requests": 300}}, {"canary": {"weights": ["20%"], "requests": 13000}},
     ]  # fmt: skip
     found["spec"]["release"]["deadline"] = "45d"
     found["spec"]["serving"] = {"replicas": {"min": 2, "max": 2}}
@@ -70,7 +71,6 @@ class Story:
 
     def __init__(self) -> None:
         self.found = Installation()
-        self.faults: list[Fault] = []
         self.traffic: Traffic
         self.disk = Path()
         self.unlogged = 0
@@ -79,9 +79,9 @@ class Story:
         found = self.found
         found.remove()
         self.disk = found.small_disk(MEGABYTES)
-        with found.phase("overlay applied, operator leads, Gateway programmed"):
+        with phase("overlay applied, operator leads, Gateway programmed"):
             found.install()
-        with found.phase("two versions trained by Jobs"):
+        with phase("two versions trained by Jobs"):
             file = found.put("quick.yaml", quick())
             for until in (FIRST, SECOND):
                 words = ("run", file, "--until", until, "--mode", "stateless", "--orchestrator", "job")
@@ -89,7 +89,7 @@ class Story:
                 if until == FIRST:
                     found.kubectl("apply", "--server-side", "--filename", "-", stdin=quick().encode())
                     found.kubectl("wait", "--for=condition=Ready", "--timeout=120s", f"model/{MODEL}")
-        with found.phase("shadow to canary"):
+        with phase("shadow to canary"):
             self.traffic = Traffic(asked(), found.gateway, found.token, RATE)
             self.traffic.start()
             found.until(lambda: self.split() == {"v1": "80%", "v2": "20%"}, 240)
@@ -125,8 +125,7 @@ class Story:
         assert wait_until(lambda: len(self.traffic.answers) > enough, 30, every=0.1)
         answers = self.traffic.answers[since:]
         made.requests, made.failed = len(answers), [answer for answer in answers if answer.status != 200]
-        self.faults.append(made)
-        print(made, flush=True)
+        tell(str(made))
 
 
 def asked() -> list:
@@ -145,7 +144,6 @@ def story(up: None) -> Iterator[Story]:
         found.begin()
         yield found
         found.traffic.stop()
-        print(*found.faults, sep="\n")
     finally:
         if found.disk.is_mount() and not os.environ.get("TIDEGATE_KEEP"):
             found.found.remove()
@@ -269,7 +267,7 @@ def test_the_leader_stands_still_past_its_lease_and_goes_on(story: Story) -> Non
 
 
 def test_the_release_ends_as_if_nothing_had_happened(story: Story) -> None:
-    found = story.found
+    found, story.traffic.rate = story.found, 6 * RATE
     found.until(lambda: (found.shown("model", MODEL).get("champion") or {}).get("version") == "v2", 420)
     found.until(lambda: found.shown("release", f"{MODEL}-r1").get("stage") in ("watch", "promoted"), 60)
     story.traffic.stop()
@@ -284,6 +282,6 @@ def test_the_release_ends_as_if_nothing_had_happened(story: Story) -> None:
     assert found.tidegate("replay", "--state", STATE).startswith("reproduced: ")
     answered = sum(answer.status == 200 for answer in story.traffic.answers)
     own, _ = found.rows(MODEL)
-    print(f"{story.traffic.sent} sent, {answered} answered with 200, {own} rows in the log, at most {story.unlogged} "
-          "of the others while its disk was full")  # fmt: skip
+    tell(f"{story.traffic.sent} sent, {answered} answered with 200, {own} rows in the log, at most {story.unlogged} "
+         "of the others while its disk was full")  # fmt: skip
     assert own >= answered - story.unlogged - RATE, "more rows lost than a killed server and a full disk may lose"

@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cluster.told import tell
 from contract.orchestrator import PACKAGE, OrchestratorContract, ended
 from namespace import IMAGE, POD, RESTRICTED, Namespace, database, namespace, of
 
@@ -114,8 +115,8 @@ def test_the_same_package_registers_the_same_model_as_on_this_machine(place: Nam
     assert not (place.state / "mlflow.db").exists()
     pods = place.pods("app.kubernetes.io/component=run,tidegate.dev/model=flight-delay")
     assert len(pods) == 1
-    print(f"\nrun as a Job {on_cluster['seconds']:.1f} s ({seconds:.1f} s with the submitter's pod), here "
-          f"{here['seconds']:.1f} s; pods: 1, Kubeflow's {2 * len(here['steps']) + 1}")  # fmt: skip
+    tell(f"run as a Job {on_cluster['seconds']:.1f} s ({seconds:.1f} s with the submitter's pod), here "
+         f"{here['seconds']:.1f} s; pods: 1, Kubeflow's {2 * len(here['steps']) + 1}")  # fmt: skip
 
 
 def _submitter(place: Namespace) -> list[dict]:

@@ -1,9 +1,11 @@
-"""A small state folder for the commands in the docs: one model, v2 in shadow against v1, a few looks, no files."""
+"""Where the commands of the docs are typed: a clean clone after the README, with the state folder of a small demo."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,13 @@ from tidegate.release.policy import policy_of
 from tidegate.release.rows import Labels, rows_of
 from tidegate.spec import Model, load_model
 
-ROOT = Path(__file__).resolve().parents[2]
+for folder in (Path(__file__).parents[2], Path(__file__).parent):
+    sys.path.insert(0, str(folder))
+from pages import ROOT, blocks  # noqa: E402
+
+from tests.reader import Reader, clean_clone, free_ports  # noqa: E402
+
 START, DAY, LOOKS = seconds("2013-07-01T04:00:00Z", "start"), 86400.0, 5
-LINKED = ("k8s", "params.yaml", "pipelines", "feature_repo", "tests", "demo/sabotaged.yaml")
 
 
 def candidate(version: str, first: bool) -> dict:
@@ -65,15 +71,46 @@ class Writer:
         self.append(reconcile(self.model, self.state, seen))
 
 
-@pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that looks like the repository after a demo, as far as the docs' commands reach."""
-    place = tmp_path_factory.mktemp("docs")
-    (place / "demo").mkdir()
-    for name in LINKED:
-        os.symlink(ROOT / name, place / name)
+@dataclass(frozen=True)
+class Workplace:
+    """A clean clone in which the README was typed; `said` by each of its blocks. `up` still runs."""
+
+    folder: Path
+    ports: dict[str, str]
+    said: dict[str, str]
+
+    def types(self, text: str, wanted: int = 0) -> str:
+        """A block in a shell of its own; what it started ends with it."""
+        reader = Reader(self.folder, self.folder.parent / "shell", self.ports)
+        try:
+            return reader.types(text, wanted)
+        finally:
+            assert set(reader.leaves()) <= {0}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """The clone, and beside it the state folder of a short demo, as far as the docs' commands reach."""
+    home = tmp_path_factory.mktemp("docs")
+    clone, ports = clean_clone(home / "tidegate"), free_ports()
+    reader, said = Reader(clone, home / "first", ports), {}
+    try:
+        for block in blocks(ROOT / "README.md"):
+            if block.info == "sh readme":
+                said[str(block)] = reader.types(block.text)
+        _demo(clone / "demo/state")
+        for name in ("versions", "dvc-remote"):
+            shutil.copytree(clone / ".tidegate" / name, clone / "demo/state" / name)
+        yield Workplace(clone, ports, said)
+    finally:
+        ended = reader.leaves()
+    assert ended == [0], "tidegate up"
+
+
+def _demo(state: Path) -> None:
+    """v2 in shadow against v1, a few looks."""
     model = load_model(ROOT / "k8s/models/flight-delay.yaml")
-    writer = Writer(open_journal(place / "demo/state", create=True), model)
+    writer = Writer(open_journal(state, create=True), model)
     for day, version in enumerate(("v1", "v2")):
         now = START + DAY * day
         writer.append([Draft("register.candidate", now, candidate(version, first=not day))])
@@ -81,4 +118,3 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for now, evidence in looks(model, writer.state.release["name"]):
         writer.turn(Seen(now, evidence, [{"kind": "tick", "time": now}]))
     writer.journal.close()
-    return place

@@ -1,11 +1,18 @@
-"""What the docs tell a reader to type: blocks marked ``sh run`` are run, every other command must at least parse."""
+"""What the docs tell a reader to type. The mark of a block says where it runs; every command must at least parse.
+
+``sh readme``    the README's, typed in order in a clean clone, `tidegate up` in another terminal (here).
+``sh run``       by itself in that clone afterwards, beside the running `up` (here). It ends with 0, ``sh run=1`` with
+                 1; a block ``text output`` behind it is its whole output.
+``sh tutorial``  the tutorial's, typed in order (tests/integration/new/test_tutorial.py).
+``sh cluster``   on the test cluster (tests/cluster/test_docs.py).
+``console soak`` what takes minutes: README and tutorial from their first line to the last (make soak).
+``sh``           not run: it wants what no test has. Not in the README, the tutorial and the table of concepts.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,24 +23,34 @@ import typer
 from tidegate.cli import app
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pages import PAGES, Block, blocks
+from conftest import Workplace
+from pages import PAGES, ROOT, Block, blocks
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the workplace
 SHELL = [block for page in PAGES for block in blocks(page) if block.info.split(" ")[0] == "sh"]
 RUN = [block for block in SHELL if block.info.startswith("sh run")]
+TESTED = {"README.md": {"sh readme", "sh run", "console soak"}, "docs/tutorial.md": {"sh tutorial"}}
+
+
+def test_the_readme_is_typed_in_a_clean_clone_from_its_first_block_on(workplace: Workplace):
+    assert list(workplace.said) == [str(block) for block in SHELL if block.info == "sh readme"]
+    assert "Nothing to be done for 'setup'" in next(iter(workplace.said.values()))
 
 
 @pytest.mark.parametrize("block", RUN, ids=str)
-def test_a_block_that_is_marked_runs_and_says_what_is_stated(block: Block, workplace: Path):
-    """``sh run`` ends with 0, ``sh run=1`` with 1; a block ``text output`` behind it is its whole output."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.text],
-        cwd=workplace, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    wanted = int(block.info.partition("=")[2] or 0)
-    assert done.returncode == wanted, done.stdout + done.stderr
+def test_a_block_that_is_marked_runs_and_says_what_is_stated(block: Block, workplace: Workplace):
+    said = workplace.types(block.text, int(block.info.partition("=")[2] or 0))
     if block.output is not None:
-        assert done.stdout + done.stderr == block.output
+        assert said == block.output
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_no_block_of_the_readme_and_the_tutorial_is_left_out(page: str):
+    """A block of commands is one in a shell's language, or one with a prompt."""
+    typed = [one for one in blocks(ROOT / page) if one.info.startswith("sh") or re.search(r"^\$ ", one.text, re.M)]
+    left = [str(one) for one in typed if one.info.partition("=")[0] not in TESTED[page]]
+    assert typed
+    assert not left
 
 
 def commands() -> list[tuple[str, list[str]]]:

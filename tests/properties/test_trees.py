@@ -130,12 +130,16 @@ def test_leaves_to_the_last_bit_of_each_word(tmp_path: Path, leaves: int) -> Non
     np.testing.assert_allclose(scorer(rows), onnx_runner(tmp_path / "model.onnx")(rows), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("cuts", [0, 1, 254, 255, 300])
-def test_ranks_of_many_rows_are_those_of_single_ones(cuts: int) -> None:
-    edges = np.append(np.arange(cuts), [np.inf, np.nan]).astype(np.float32)
-    values = np.append(np.arange(-1, 400) / 2, [np.inf, -np.inf, np.nan, -0.0]).astype(np.float32)
-    alone = [trees._ranks(edges, value[None])[0] for value in values]
-    np.testing.assert_array_equal(trees._ranks(edges, values), alone)
+@pytest.mark.parametrize("working", [1, 500, 3000])
+def test_rows_that_are_worked_on_by_parts_are_scored_the_same(monkeypatch: pytest.MonkeyPatch, working: int) -> None:
+    model = model_of(one_split())
+    rows = np.random.default_rng(7).normal(size=(100, FEATURES)).astype(np.float32)
+    whole = tree_scorer(model, FEATURES)
+    monkeypatch.setattr(trees, "_WORKING", working)
+    parts = tree_scorer(model, FEATURES)
+    assert whole is not None
+    assert parts is not None
+    np.testing.assert_array_equal(parts(rows), whole(rows))
 
 
 def one_split() -> Ensemble:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import errno
 import os
 import signal
@@ -63,6 +64,16 @@ def test_rows_of_one_line_however_they_are_packed(tmp_path: Path, single: bool, 
         ("r1/0", 0.5, [0.5, "AA", None]),
         ("r1/1", 0.25, [1.5, "AA", None]),
     ]
+
+
+def test_numbers_that_came_in_base64_are_those_of_the_record(tmp_path: Path) -> None:
+    line, one = answered(1, 3), writer(tmp_path)
+    one.append(line)
+    one.append(msgspec.structs.replace(line, numbers=b""), base64.b64encode(line.numbers))
+    one.close()
+    rows = read_segment(tmp_path / "v1-a.000001.jsonl")
+    assert rows[3:] == rows[:3]
+    assert len(rows) == 6
 
 
 @pytest.mark.parametrize("single", [False, True])
@@ -136,6 +147,45 @@ def test_the_background_thread_writes_without_being_asked(tmp_path: Path) -> Non
         time.sleep(0.01)
     assert found == [prediction(1)]
     one.close()
+
+
+def test_what_was_written_is_synced_though_nothing_more_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, real = list[int](), os.fdatasync
+    monkeypatch.setattr(observations, "SYNC_EVERY", 0.3)
+    monkeypatch.setattr(os, "fdatasync", lambda file: (real(file), synced.append(os.fstat(file).st_size)))
+    one = SegmentWriter(tmp_path, "v1-a")
+    for number in range(2):
+        one.append(prediction(number))
+        time.sleep(0.15)
+    size, until = (tmp_path / "v1-a.000001.jsonl").stat().st_size, time.monotonic() + 20
+    while synced[-1:] != [size] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert synced[-1] == size
+    before = len(synced)
+    time.sleep(0.5)
+    assert len(synced) == before
+    one.close()
+
+
+def test_the_kernel_is_told_once_of_each_part_to_begin_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[tuple[int, int]]()
+
+    def advise(file: int, start: int, size: int, advice: int) -> None:
+        told.append((start, size))
+        raise OSError(errno.EINVAL, "no such advice here")
+
+    monkeypatch.setattr(observations, "EARLY_BYTES", 1000)
+    monkeypatch.setattr(os, "posix_fadvise", advise, raising=False)
+    one = writer(tmp_path)
+    for number in range(50):
+        one.append(prediction(number))
+        one.flush()
+    one.close()
+    assert all(size >= 1000 for _, size in told)
+    assert [start for start, _ in told] == [0, *(start + size for start, size in told[:-1])]
+    assert len(told) > 3
+    assert one.dropped == 0
+    assert len(read_segment(tmp_path / "v1-a.000001.jsonl")) == 50
 
 
 def test_a_torn_line_is_not_read_and_is_cut_off_by_the_next_start(tmp_path: Path) -> None:

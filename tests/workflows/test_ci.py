@@ -1,7 +1,6 @@
 """ci.yml run for real by act: each planted fault turns its own job red, with the message that says what it is.
 
-act copies a clone for each job and runs its steps on this machine; checkout is its own part. The green case is what
-`.ci/run` runs.
+act copies a clone for each job and runs its steps on this machine; checkout is its own part.
 """
 
 from __future__ import annotations
@@ -14,18 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflows.act import act
+from tests.workflows.act import act, skipped
 
 pytestmark = [pytest.mark.workflows, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
+NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.com")
 
 
-@pytest.fixture
-def clone(tmp_path) -> Path:
-    """A clone of this tree's last commit."""
-    folder = tmp_path / "clone"
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(folder)], check=True)
-    return folder
+@pytest.mark.timeout(3000)
+def test_the_whole_of_it_is_green_on_a_clean_clone(clone):
+    ran = act(clone, "ci.yml")
+    assert not ran.failed, ran.said[-8000:]
+    assert re.match(r"\d{4,} passed", ran.closing), ran.closing
+    print(*(f"{seconds / 60:5.1f} min  {job}" for job, seconds in ran.seconds.items()), sep="\n")
+    assert sum(ran.seconds.values()) < 18 * 60
 
 
 def changed(name: str, old: str, new: str) -> Callable[[Path], None]:
@@ -100,6 +101,30 @@ def test_a_planted_fault_turns_its_job_red_and_says_what_it_is(clone, name):
     assert re.search(message, ran.said, re.DOTALL), ran.said[-4000:]
 
 
-def test_nothing_is_skipped_under_act():
-    """All that ci.yml does is run here."""
-    assert "env.ACT" not in (ROOT / ".github/workflows/ci.yml").read_text()
+def test_only_the_comment_is_skipped_under_act():
+    assert skipped("ci.yml") == ["ci.yml: comment: Write it, over the one before"]
+
+
+DEFINITION = changed("src/flights/views.py", "timedelta(days=28)", "timedelta(days=7)")
+SCHEMA = changed("src/flights/workload.py", '*("distance", "hour", "weekday"),', '*("distance", "hour"),')
+REPORTS = {
+    "a feature's definition alone shows its effect on the metrics": (
+        DEFINITION,
+        r"may be a minor: feature schema and architecture are as they were\. (Proved|No metric).*"
+        r"carrier_late_28d \| \d+\.\d% of rows differ.*log_loss \| 0\.\d+ \| 0\.\d+ \| -?[\d.e-]+ \| -?[\d.e-]+ to",
+    ),
+    "the feature schema says that the next version is a new major": (
+        SCHEMA,
+        r"The next version will be a new major: the feature schema changed\..*weekday \| gone",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_change_of(clone, name):
+    plant, message = REPORTS[name]
+    plant(clone)
+    subprocess.run(["git", "-C", str(clone), *NOBODY, "commit", "-qam", "a change"], check=True)
+    ran = act(clone, "ci.yml", job="report")
+    assert not ran.failed, ran.said[-4000:]
+    assert re.search(message, ran.said, re.DOTALL), ran.said[-6000:]

@@ -7,17 +7,31 @@ one JSON document (or JSON lines where said) and nothing else. Whatever is heavy
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import typer
 
-from tidegate.cli import loop, words, data, model, release, serve, files, monitor, joined  # noqa: F401 - each adds its commands
+from tidegate.cli import loop, words, data, model, release, serve, files, monitor, joined, deploy, new  # noqa: F401 - each adds its commands
 from tidegate.cli.base import app
 from tidegate.errors import TidegateError
 
 
+def _find_workloads(source: Path) -> None:
+    """Make the packages of a project's own `src` importable, here and in every process that is started from here.
+
+    What is installed comes first here; a clone of the platform is left alone, its `src` is what is installed.
+    """
+    if not source.is_dir() or (source / "tidegate").exists() or str(source) in sys.path:
+        return
+    sys.path.append(str(source))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(source))))
+
+
 def main() -> None:
     """Entry point: our errors become one line and an exit status, wrong use too."""
+    _find_workloads(Path.cwd() / "src")
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except TidegateError as error:

@@ -9,6 +9,7 @@ import typer
 
 from tidegate.cli.base import DEFAULT_STATE, Json, ModelFile, State, WorkloadName, say
 from tidegate.cli.words import Params, Root, run_stage_of, words
+from tidegate.cli.working import working
 from tidegate.errors import UserError
 
 
@@ -27,7 +28,8 @@ def validate(
         raise UserError("--workload", None, "the workload whose contract the file must keep")
     from tidegate.validate.file import validate_file
 
-    report = validate_file(file, workload)
+    with working("checking the rows", as_json):
+        report = validate_file(file, workload)
     found = [f"  {v['check']} {v['column']}: {v['rows']} rows, e.g. {v['examples'][:3]}" for v in report["violations"]]
     head = f"{file}: {report['rows']} rows, {'ok' if report['ok'] else 'not ok'}"
     say(report, as_json, "\n".join([head, *found]))
@@ -47,7 +49,8 @@ def validate_profile(
     """Draw the rows: distributions, missing values, correlations, faults, the change against another version."""
     from tidegate.validate import render
 
-    page = render.profile(source, workload, against, state, out or (None if as_json else Path("profile.html")))
+    with working("drawing the rows", as_json):
+        page = render.profile(source, workload, against, state, out or (None if as_json else Path("profile.html")))
     say(render.as_json(page) if as_json else None, as_json, render.as_text(page))
 
 
@@ -75,7 +78,8 @@ def version_checkout(
     from tidegate.version.checkout import checkout
     from tidegate.version.history import find
 
-    done = checkout(find(state, version), out, commit)
+    with working("restoring the rows", as_json):
+        done = checkout(find(state, version), out, commit)
     committed = f", {done.committed} committed" if done.committed else ""
     say(asdict(done), as_json, f"{done.version}: {done.files} files, {done.rows} rows in {done.out}{committed}")
 
@@ -105,7 +109,8 @@ def features_materialize(model_file: ModelFile, state: State = DEFAULT_STATE, as
     from tidegate.features.materialize import materialize
     from tidegate.spec import load_model
 
-    done = materialize(load_model(model_file).spec.workload, state)
+    with working("materializing features", as_json):
+        done = materialize(load_model(model_file).spec.workload, state)
     lines = [f"  {name:20s} {rows} new rows, {done.online[name]} keys online" for name, rows in done.offline.items()]
     say(asdict(done), as_json, "\n".join([f"{done.version} up to {done.until}", *lines]))
 
@@ -121,7 +126,8 @@ def features_parity(
     from tidegate.features.logged import check_parity
     from tidegate.spec import load_model
 
-    report = check_parity(load_model(model_file), state, limit)
+    with working("working features out again", as_json):
+        report = check_parity(load_model(model_file), state, limit)
     say(report.to_json(), as_json, report.to_text())
     if not report.ok:
         raise typer.Exit(1)

@@ -68,6 +68,7 @@ def labels(
     span = report.span(window)
     with _show(as_json, "reading the joined rows"):
         document = report.labels(history, span, names, lambda row: tuple(read(row.prediction) for read in readers))
+    report.remember(history.folder, document)
     say(document, as_json, report.labels_text(document))
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli.base import DEFAULT_STATE, Json, ModelFile, State, app, say
+from tidegate.cli.working import paint, working
 from tidegate.errors import UserError
 
 
@@ -36,6 +37,22 @@ def up(
         sys.stdout.flush()
 
     serve_until_stopped(model, state, port, "events" if clock == "events" else "wall", ready, nats)
+
+
+@app.command()
+def console(
+    state: State = DEFAULT_STATE,
+    port: Annotated[int, typer.Option(help="0 chooses a free one.")] = 8081,
+    as_json: Json = False,
+) -> None:
+    """The console alone, over a state folder, until Ctrl-C; `up` has it at /console."""
+    from tidegate.console.serve import serve
+
+    def ready(address: str) -> None:
+        say({"ready": True, "console": address, "state": str(state)}, as_json, f"console at {address}")
+        sys.stdout.flush()
+
+    serve(state, port, ready)
 
 
 @app.command()
@@ -77,21 +94,22 @@ def run(
     until: Annotated[str | None, typer.Option(help="Use what had arrived by then (ISO 8601); now when absent.")] = None,
     mode: Annotated[str | None, typer.Option(help="auto, stateless or stateful; else the Model file's.")] = None,
     orchestrator: Annotated[str, typer.Option(help="auto, local, job or kubeflow.")] = "auto",
+    cause: Annotated[str, typer.Option(help="manual, or code: the pipeline itself has changed.")] = "manual",
     recurring: Annotated[
         bool, typer.Option("--recurring", help="Kubeflow only: a recurring run by the file's schedule.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """One continuous-training run: steps with seconds, gate verdict, model version."""
+    """One continuous-training run: steps with seconds, gate verdict, model version. `-`: a Model from stdin."""
     from tidegate import runs
-    from tidegate.spec import load_model
+    from tidegate.spec import load_model, read_model
 
-    model = runs.with_mode(load_model(model_file), mode)
+    model = runs.with_mode(read_model(sys.stdin) if str(model_file) == "-" else load_model(model_file), mode)
     if recurring:
         made = runs.schedule(model, state, orchestrator)
         say({"recurring_run": made, "name": model.name}, as_json, f"recurring run {model.name}: {made}")
         return
-    result = runs.run_once(model, state, until, orchestrator, quiet=as_json)
+    result = runs.run_once(model, state, until, orchestrator, quiet=as_json, cause=cause)
     say(result.to_json(), as_json, result.to_text())
     if result.verdict == "refused":
         raise typer.Exit(1)
@@ -101,13 +119,20 @@ def run(
 def status(
     state: State = DEFAULT_STATE,
     at: Annotated[str | None, typer.Option(help="What served then (ISO 8601).")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Again whenever the journal grew, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Champion, release, runs; with --at what served at a past moment."""
+    from tidegate.cli import watch as watching
     from tidegate.journal import views
 
-    document = views.status(state, at)
-    say(document, as_json, views.status_text(document))
+    if watch:
+        if at is not None:
+            raise UserError("--watch", f"--at {at}", "nothing: a past moment does not change")
+        return watching.watch(state, as_json)
+    with working("reading the journal", as_json):
+        document = views.status(state, at)
+    say(document, as_json, watching.status_text(state, document))
 
 
 @app.command()
@@ -121,7 +146,7 @@ def log(
     from tidegate.journal import views
 
     for document, line in views.log(state, kind, all_ or as_json):
-        say(document, as_json, line)
+        say(document, as_json, paint(line, document["kind"].partition(".")[2]))
 
 
 @app.command()
@@ -133,7 +158,8 @@ def replay(
     """Recompute every decision of the journal; fail and say where one differs."""
     from tidegate.journal.replay import replay_state
 
-    report = replay_state(state, evidence)
+    with working("replaying the journal", as_json) as show:
+        report = replay_state(state, evidence, show)
     say(report.to_json(), as_json, report.to_text())
     if not report.ok:
         raise typer.Exit(1)

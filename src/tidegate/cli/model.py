@@ -9,6 +9,7 @@ import typer
 
 from tidegate.cli.base import DEFAULT_STATE, Json, ModelFile, State, say
 from tidegate.cli.words import words
+from tidegate.cli.working import working
 
 
 @words["evaluate"].command("freshness")
@@ -41,5 +42,6 @@ def register_lineage(
     """Walk from a request or a version to its run, parameters, code, data and parents, and back to what it answered."""
     from tidegate.register import trace
 
-    document = trace.trace(state, asked)
+    with working("reading journal and prediction log", as_json):
+        document = trace.trace(state, asked)
     say(document, as_json, trace.text(document))

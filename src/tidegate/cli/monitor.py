@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli.base import Json, app, say, say_lines
+from tidegate.cli.working import working
 from tidegate.errors import UserError
 
 
@@ -46,5 +47,6 @@ def diagnose(
     if stream is not None:
         say_lines(diagnose_file.diagnose_stream(asked, stream))
     elif current is not None:
-        document = diagnose_file.diagnose_file(asked, current)
+        with working("comparing the rows", as_json):
+            document = diagnose_file.diagnose_file(asked, current)
         say(document, as_json, diagnose_file.text(document))

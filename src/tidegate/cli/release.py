@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tidegate.cli.base import DEFAULT_STATE, Json, ModelFile, State, app, group, say
+from tidegate.cli.working import paint
 
 release = group("Releases: how a challenger gets to production.")
 app.add_typer(release, name="release")
@@ -23,19 +24,27 @@ def release_list(state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     from tidegate.controller import orders
 
     found = orders.releases(state)
-    lines = [f"{r['name']}  {r['challengers'][0]} against {r['champion']}  {r['state']}  {r['reason']}" for r in found]
+    lines = [
+        paint(f"{r['name']}  {r['challengers'][0]} against {r['champion']}  {r['state']}  {r['reason']}", r["state"])
+        for r in found
+    ]
     say(found, as_json, "\n".join(lines) or "no releases yet")
 
 
 @release.command("show")
 def release_show(name: ReleaseName, state: State = DEFAULT_STATE, as_json: Json = False) -> None:
     """One release with every check of its last look."""
+    from tidegate.cli import watch
     from tidegate.controller import orders
 
     found = orders.show(state, name)
     checks = found.get("judgement", {}).get("checks", {})
-    lines = [f"{name}: {found['release']['state']}: {found['release']['sentence']}"]
-    say(found, as_json, "\n".join([*lines, *(_check_line(check, c) for check, c in checks.items())]))
+    release = found["release"]
+    lines = [paint(f"{name}: {release['state']}: {release['sentence']}", release["state"])]
+    lines += [_check_line(check, c) for check, c in checks.items()]
+    if not as_json and checks:
+        lines += ["upper bounds, look by look:", *watch.checks(state, release["model"], name)]
+    say(found, as_json, "\n".join(lines))
 
 
 def _check_line(name: str, check: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli.base import DEFAULT_STATE, Json, ModelFile, State, app, group, say
+from tidegate.cli.working import working
 from tidegate.errors import UserError
 
 serve = group("Serving: answers outside the loop.")
@@ -45,6 +46,32 @@ def serve_batch(
     say(done.to_json(), as_json, done.to_text())
 
 
+@serve.command("traffic")
+def serve_traffic(
+    model_file: ModelFile,
+    since: Annotated[str, typer.Option(help="First time that is asked about (ISO 8601).")],
+    until: Annotated[str, typer.Option(help="The time after the last one.")],
+    state: State = DEFAULT_STATE,
+    share: Annotated[float, typer.Option(help="Share of the rows, above 0, at most 1.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of that share.")] = 1,
+    rate: Annotated[float, typer.Option(help="Requests a second, open loop.")] = 200.0,
+    as_json: Json = False,
+) -> None:
+    """Play the workload's own rows as live traffic on a running `up --clock events`, labels when they were known."""
+    for name, value, takes in (("--share", share, "above 0, at most 1"), ("--rate", rate, "above 0")):
+        if not 0 < value <= (1.0 if name == "--share" else 1e6):
+            raise UserError(name, value, f"a number {takes}")
+    from tidegate.journal.views import seconds
+    from tidegate.spec import load_model
+    from tidegate.traffic.play import Part, bar, play, report, text
+
+    part = Part(seconds(since, "--since"), seconds(until, "--until"), share, seed, rate)
+    tally = play(load_model(model_file), state, part, lambda: bar(as_json))
+    say(report(tally), as_json, text(report(tally)))
+    if tally.failed:
+        raise typer.Exit(1)
+
+
 @serve.command("parity")
 def serve_parity(
     model_file: ModelFile,
@@ -58,7 +85,8 @@ def serve_parity(
     from tidegate.serve.batch_parity import rescore
     from tidegate.spec import load_model
 
-    found = rescore(model_of(load_model(model_file), state, version), state, limit)
+    with working("scoring the log again", as_json):
+        found = rescore(model_of(load_model(model_file), state, version), state, limit)
     say(found.to_json(), as_json, found.to_text())
     if not found.ok:
         raise typer.Exit(1)
@@ -92,7 +120,8 @@ def edge_build(
     from tidegate.serve.edge_build import build
     from tidegate.spec import load_model
 
-    built = build(load_model(model_file), state, out, trees)
+    with working("building the folder", as_json):
+        built = build(load_model(model_file), state, out, trees)
     say(built.to_json(), as_json, built.to_text())
 
 
@@ -117,5 +146,6 @@ def edge_upload(folder: Folder, state: State = DEFAULT_STATE, as_json: Json = Fa
     """Hand an edge's observations on to the prediction log of the state folder, each row once."""
     from tidegate.serve.edge_upload import upload
 
-    done = upload(folder, state)
+    with working("handing observations on", as_json):
+        done = upload(folder, state)
     say(vars(done), as_json, f"{done.rows} observations in {done.segments} segments")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli.base import Json, Word, app, group, say
+from tidegate.cli.working import working
 
 Params = Annotated[Path, typer.Option("--params", help="YAML file of the pipeline's parameters.")]
 Root = Annotated[Path, typer.Option("--root", help="Folder of the artifacts.")]
@@ -26,7 +27,8 @@ def run_stage_of(word: str, params: Path, root: Path, as_json: bool) -> None:
     """Run one step on the artifacts under `root`; exit status 1 when it was refused."""
     from tidegate.steps import run_stage
 
-    done = run_stage(word, params, root)
+    with working(word, as_json):
+        done = run_stage(word, params, root)
     reason = str(done.result.get("reason", "")) if done.verdict == "refused" else ""
     why = f": {reason}" if reason else ""
     say({"step": word, "verdict": done.verdict, "reason": reason}, as_json, f"{word}: {done.verdict}{why}")

@@ -1,4 +1,4 @@
-"""The control server behind the gateway: labels, the event clock and the state of the loop.
+"""The control server behind the gateway: labels, the event clock, the state of the loop, and the console's pages.
 
 Whatever changes something needs the bearer token of the state folder; reading needs none.
 """
@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from tidegate.console.routes import Console
 from tidegate.controller.clock import Clock, EventClock
-from tidegate.errors import UserError
+from tidegate.errors import PlatformError, UserError
 from tidegate.monitor.labels import BodyTooLargeError
 
 LARGEST_BODY = 4 * 2**20
@@ -37,8 +38,17 @@ class Loop(Protocol):
         """The state for people and machines."""
 
 
-def create_app(loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[str, int]], token: str) -> Starlette:
-    """The ASGI app. `take_labels` gets the bounded body of ``POST /labels`` and may raise UserError."""
+def create_app(
+    loop: Loop,
+    clock: Clock,
+    take_labels: Callable[[bytes], Mapping[str, int]],
+    token: str,
+    console: Console | None = None,
+) -> Starlette:
+    """The ASGI app. `take_labels` gets the bounded body of ``POST /labels`` and may raise UserError or PlatformError.
+
+    console: the pages under ``/console``; None: there are none.
+    """
     expected = f"Bearer {token}".encode()
 
     def allowed(request: Request) -> bool:
@@ -52,8 +62,8 @@ def create_app(loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[
             return _refuse(413, f"body over {LARGEST_BODY} bytes")
         try:
             return JSONResponse(dict(take_labels(body)))
-        except UserError as error:
-            return _refuse(413 if isinstance(error, BodyTooLargeError) else 400, str(error))
+        except (UserError, PlatformError) as error:
+            return _refuse(_status_of(error), str(error))
 
     async def announce(request: Request) -> JSONResponse:
         if not allowed(request):
@@ -78,6 +88,7 @@ def create_app(loop: Loop, clock: Clock, take_labels: Callable[[bytes], Mapping[
             Route("/clock", announce, methods=["POST"]),
             Route("/clock", read_clock, methods=["GET"]),
             Route("/status", status, methods=["GET"]),
+            *(console.routes() if console else ()),
         ]
     )
 
@@ -95,6 +106,13 @@ async def _body(request: Request) -> bytes | None:
             return None
         parts.append(part)
     return b"".join(parts)
+
+
+def _status_of(error: UserError | PlatformError) -> int:
+    """503 says that nothing was taken and that the same may be sent again."""
+    if isinstance(error, PlatformError):
+        return 503
+    return 413 if isinstance(error, BodyTooLargeError) else 400
 
 
 def _refuse(status: int, error: str) -> JSONResponse:

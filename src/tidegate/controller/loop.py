@@ -224,12 +224,10 @@ class Controller:
         plan = wanted_plan(self.model, self.state)
         if plan is None:
             return
-        observed = self.target.observe()
-        if matches(plan, observed):
+        before = self.target.observe()
+        if matches(plan, before):
             # a controller that died between the change and its note leaves the note to the next one
-            if canonical(traffic_of(observed)) != canonical(self.state.traffic):
-                self._note_traffic(observed)
-            return
+            return self._note_traffic(before, self.state.traffic)
         self._applying = f"traffic of {plan.release or plan.model}"
         try:
             self.target.apply(plan)
@@ -240,10 +238,12 @@ class Controller:
             return
         finally:
             self._applying = ""
-        self._note_traffic(self.target.observe())
+        self._note_traffic(self.target.observe(), traffic_of(before))
 
-    def _note_traffic(self, observed: Observed) -> None:
-        self._append([Draft("serve.traffic", max(self.looked, self.state.time), traffic_of(observed))])
+    def _note_traffic(self, observed: Observed, known: Mapping[str, Any] | None) -> None:
+        """Write down how traffic goes, unless it is known."""
+        if canonical(traffic_of(observed)) != canonical(known):
+            self._append([Draft("serve.traffic", max(self.looked, self.state.time), traffic_of(observed))])
 
     def _challenger_failed(self, version: str, error: str) -> None:
         """A challenger that does not start has its verdict; a champion that does not is our trouble."""

@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidegate.console.app import create_app
+from tidegate.console.exported import exported
+from tidegate.console.reader import Reader
+from tidegate.console.routes import Console
+from tidegate.console.serve import server as server_of
 from tidegate.controller.clock import ClockKind, EventClock, WallClock
 from tidegate.controller.lease import Lease
 from tidegate.controller.scheduler import Scheduler
@@ -92,7 +96,9 @@ class Operator:
         newest = max((journal.head(model)[1] for model in journal.models()), default=0.0)
         self.clock = MovingClock(newest, self.wake_all) if kind == "events" else WallClock()
         self._apps: dict[str, Any] = {}
-        self.app = create_app(self, self.clock, self.take_labels, settings.token)
+        self.reader = Reader(settings.state, lambda model: settings.state / model)
+        self.console = Console(self.reader, settings.token)
+        self.app = create_app(self, self.clock, self.take_labels, settings.token, self.console)
 
     def seen(self, body: Json) -> None:
         """A Model object is there, or was changed."""
@@ -102,7 +108,8 @@ class Operator:
             if "deletionTimestamp" in body["metadata"]:
                 return
             worker = Worker(self._cluster, self.journal, self._lease, self.clock, self._settings, body)
-            self._apps[name] = create_app(worker, self.clock, worker.take_labels, self._settings.token)
+            more = worker.take_labels, self._settings.token, self.console
+            self._apps[name] = create_app(worker, self.clock, *more)
             self.workers[name] = worker
         elif not worker.see(body):
             return
@@ -199,10 +206,16 @@ class Server:
         if path == "/livez" or (path == "/readyz" and (self.leads or self.waits())):
             return await _answer(send, 200, b'{"ok":true}')
         if path == "/metrics" and self.operator:
-            return await _answer(send, 200, self._metrics().encode(), b"text/plain; version=0.0.4")
+            text = self._metrics() + await asyncio.to_thread(exported, self.operator.reader)
+            return await _answer(send, 200, text.encode(), b"text/plain; version=0.0.4")
         if self.operator is None or path == "/readyz":
             return await _answer(send, 503, b'{"error":"this replica does not lead"}')
         await self.operator(scope, receive, send)
+
+    def stop(self) -> None:
+        """Let go of who watches the console."""
+        if self.operator:
+            self.operator.console.stop()
 
     def _metrics(self) -> str:
         calls = self.operator._cluster.calls if self.operator else {}
@@ -231,14 +244,13 @@ def run(where: Where, settings: Settings, kind: ClockKind) -> None:
 
 async def _run(where: Where, settings: Settings, kind: ClockKind) -> None:
     import kopf  # noqa: F401 - takes seconds, which a leader does not have
-    import uvicorn
 
     cluster = Cluster(where.namespace)
     lease = Lease(cluster, where.lease, where.identity or f"{os.uname().nodename}-{os.getpid()}")
     server = Server(lambda: lease.waits)
     with suppress(PlatformError):  # a label of an earlier life of this pod, which another one may lead since
         await asyncio.to_thread(_call, cluster, lease.name, lease.identity, False)
-    http = uvicorn.Server(uvicorn.Config(server, where.host, where.port, log_config=None, access_log=False))
+    http = server_of(server, where.host, where.port, server.stop)
     serving = asyncio.create_task(http.serve())
     acquiring = asyncio.create_task(asyncio.to_thread(lease.acquire, lambda: serving.done()))
     await asyncio.wait([serving, acquiring], return_when=asyncio.FIRST_COMPLETED)

@@ -45,8 +45,11 @@ def show(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def order(folder: Path, name: str, words: Json) -> dict[str, Any]:
-    """Carry out a command on the open release `name`; Refused when its state does not take it."""
+def order(folder: Path, name: str, words: Json, model: str = "") -> dict[str, Any]:
+    """Carry out a command on the open release `name`; Refused when its state does not take it.
+
+    model: whose release it is, where the journal has several; empty: the only one.
+    """
 
     def write(ledger: Ledger, now: float) -> None:
         release = ledger.state.release
@@ -57,7 +60,7 @@ def order(folder: Path, name: str, words: Json) -> dict[str, Any]:
             if action["action"] == "Refuse":
                 raise Refused(action["why"])
 
-    return _append(folder, write)
+    return _append(folder, write, model)
 
 
 def start(folder: Path, version: str, by: str, reason: str) -> dict[str, Any]:
@@ -104,9 +107,9 @@ def _place_of(state: ModelState, digest: str) -> str:
     return ""
 
 
-def _append(folder: Path, write: Callable[[Ledger, float], None]) -> dict[str, Any]:
+def _append(folder: Path, write: Callable[[Ledger, float], None], model: str = "") -> dict[str, Any]:
     journal = open_journal(folder)
-    model = _only_model(journal)
+    model = model or _only_model(journal)
     while True:
         state = fold(journal.read(model), ModelState(model=model))
         ledger = Ledger(state, model)

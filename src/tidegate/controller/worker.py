@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tidegate.controller.clock import Clock
 from tidegate.controller.feed import Feed
 from tidegate.controller.lease import Lease
 from tidegate.controller.loop import EVERY, Controller
-from tidegate.controller.mirror import AliasMirror
+from tidegate.controller.mirror import AliasMirror, AliasProcess
 from tidegate.controller.reconcile import wanted_plan
 from tidegate.controller.webhook import webhook_of
 from tidegate.errors import Conflict, NotReady, PlatformError, UserError
@@ -56,6 +57,11 @@ class Settings:
     token: str
     gateway: str = "tidegate"
     domain: str = ""
+
+    @cached_property
+    def aliases(self) -> AliasProcess:
+        """What tells MLflow, one process for all models."""
+        return AliasProcess(self.state / "aliases.log")
 
 
 class Worker:
@@ -182,6 +188,7 @@ class Worker:
         try:
             self._close()
             self.controller = self._compose(model)
+            self._claim(self.controller, model)  # takes its time; labels are taken meanwhile
         except BaseException:
             self._built = 0
             raise
@@ -200,10 +207,9 @@ class Worker:
         self._count += 1
         feed = Feed(folder, model, f"labels-{self._lease.epoch}-{self._count}")
         parts: Any = (self._target, orchestrator_of(model, folder), self._clock, feed)
-        beside: Any = (AliasMirror(folder, self.name), _batches(model, folder), webhook_of(model.spec))
-        controller = Controller(model, self._journal, *parts, *beside)
-        self._claim(controller, model)
-        return controller
+        mirror = AliasMirror(folder, self.name, self._settings.aliases)
+        beside: Any = (mirror, _batches(model, folder), webhook_of(model.spec))
+        return Controller(model, self._journal, *parts, *beside)
 
     def _target_at(self, place: Place) -> KubernetesTarget:
         settings = self._settings

@@ -108,7 +108,7 @@ def _cast(values: pl.Series, column: Column) -> tuple[pl.Series, list[Flag]]:
     if column.kind == "text":
         cast = _text(values)
     elif column.kind == "time":
-        cast = _time(values)
+        cast = as_times(values)
     else:
         cast = _number(values, column.kind)
     if cast.null_count() > values.null_count():
@@ -152,7 +152,7 @@ def _number(values: pl.Series, kind: Kind) -> pl.Series:
     return cast
 
 
-def _time(values: pl.Series) -> pl.Series:
+def as_times(values: pl.Series) -> pl.Series:
     """UTC microseconds of a time (without a zone: UTC), a date or ISO 8601 text; null for anything else."""
     import polars as pl
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from tidegate.journal.store import open_journal, verify
 
 if TYPE_CHECKING:
     from tidegate.spec import Model
+
+
+Show = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,20 @@ class _Differs(Exception):
     """A recorded decision is not what the code decides from its recorded inputs."""
 
 
-def replay_state(state: Path, evidence: bool = False) -> Report:
-    """Replay the journal of a state folder; `evidence` recomputes the sums from the observation store, too."""
+def replay_state(state: Path, evidence: bool = False, show: Show = lambda done, total: None) -> Report:
+    """Replay the journal of a state folder; `evidence` recomputes the sums from the observation store, too.
+
+    `show` is told how many events of how many were replayed.
+    """
     journal = open_journal(state)
     total, counts = 0, Counter[str]()
+    whole = sum(journal.heads().values())
     try:
         for model in journal.models():
             events = journal.read(model)
-            total += len(events)
             verify(events)
-            counts.update(replay_events(events))
+            counts.update(replay_events(events, partial(_shown, show, total, whole)))
+            total += len(events)
             if evidence:
                 from tidegate.controller.evidence import recompute
 
@@ -69,10 +77,19 @@ def replay_state(state: Path, evidence: bool = False) -> Report:
     return Report(total, counts)
 
 
-def replay_events(events: Sequence[Event]) -> Counter[str]:
-    """Recompute every decision among a model's events; TamperedJournal names the first that differs."""
+def _shown(show: Show, before: int, whole: int, number: int) -> None:
+    if number % 50 == 0:
+        show(before + number, whole)
+
+
+def replay_events(events: Sequence[Event], at: Callable[[int], None] = lambda number: None) -> Counter[str]:
+    """Recompute every decision among a model's events; TamperedJournal names the first that differs.
+
+    `at` is told each number that is next.
+    """
     state, counts = ModelState(), Counter[str]()
     for event in events:
+        at(event.seq)
         check = _CHECKS.get(event.kind)
         if check:
             try:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,7 +23,7 @@ URL = "TIDEGATE_JOURNAL"
 """Environment variable: the database of the journal where it is not the state folder's, a cluster's PostgreSQL."""
 
 _metadata = sa.MetaData()
-_events = sa.Table(
+EVENTS = sa.Table(
     "events",
     _metadata,
     sa.Column("model", sa.String, primary_key=True),
@@ -35,6 +36,16 @@ _events = sa.Table(
     sa.Column("hash", sa.String, nullable=False),
     sqlite_with_rowid=False,
 )
+# what browses a long journal reads these alone: neither holds what an event says
+_indexes = (
+    sa.Index("events_by_kind", EVENTS.c.model, EVENTS.c.kind, EVENTS.c.seq, EVENTS.c.time),
+    sa.Index("events_by_time", EVENTS.c.time, EVENTS.c.model, EVENTS.c.seq, EVENTS.c.kind),
+)
+_EACH_MODEL = """WITH RECURSIVE found(model) AS (
+    SELECT min(model) FROM events UNION ALL
+    SELECT (SELECT min(events.model) FROM events WHERE events.model > found.model) FROM found
+    WHERE found.model IS NOT NULL)"""
+"""Names one after the other by the key: a look a model, whatever the number of its events."""
 
 
 class Journal:
@@ -68,7 +79,7 @@ class Journal:
                 if found != expected:
                     raise Conflict(f"journal of {model}: event {found} is there, expected {expected} to be the last")
                 events = _chain(drafts, model, expected, before)
-                connection.execute(sa.insert(_events), [_row(event) for event in events])
+                connection.execute(sa.insert(EVENTS), [_row(event) for event in events])
                 return events
         except sa.exc.IntegrityError:
             raise Conflict(f"journal of {model}: another writer took position {expected + 1}") from None
@@ -77,36 +88,37 @@ class Journal:
 
     def read(self, model: str, after: int = 0) -> list[Event]:
         """The events of `model` with numbers above `after`, in order; the chain is not checked here."""
-        query = sa.select(_events).where(_events.c.model == model, _events.c.seq > after).order_by(_events.c.seq)
+        query = sa.select(EVENTS).where(EVENTS.c.model == model, EVENTS.c.seq > after).order_by(EVENTS.c.seq)
+        return self.events(query)
+
+    def events(self, query: sa.Select[Any]) -> list[Event]:
+        """The events of a query for whole rows; see `tidegate.journal.browse`."""
+        return [_event(row) for row in self.rows(query)]
+
+    def rows(self, query: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """What a query that only reads finds."""
         try:
             with self._engine.connect() as connection:
-                return [_event(row) for row in connection.execute(query)]
+                return connection.execute(query).all()
         except sa.exc.DatabaseError as error:
             raise _unreadable(error) from None
 
     def models(self) -> list[str]:
         """Names of the models that have events."""
-        with self._engine.connect() as connection:
-            return list(connection.execute(sa.select(_events.c.model).distinct().order_by(_events.c.model)).scalars())
+        return sorted(self.heads())
 
     def heads(self) -> dict[str, int]:
         """The number of each model's last event."""
-        query = sa.select(_events.c.model, sa.func.max(_events.c.seq)).group_by(_events.c.model)
-        try:
-            with self._engine.connect() as connection:
-                return {model: seq for model, seq in connection.execute(query)}
-        except sa.exc.DatabaseError as error:
-            raise _unreadable(error) from None
+        newest = "(SELECT max(seq) FROM events WHERE events.model = found.model) AS newest"
+        query = sa.text(f"{_EACH_MODEL} SELECT model, {newest} FROM found WHERE model IS NOT NULL")  # noqa: S608
+        return {row.model: row.newest for row in self.rows(query)}
 
     def head(self, model: str) -> tuple[int, float]:
         """Number and event time of the model's newest event; (0, 0.0) where there is none."""
-        query = sa.select(sa.func.max(_events.c.seq), sa.func.max(_events.c.time)).where(_events.c.model == model)
-        try:
-            with self._engine.connect() as connection:
-                seq, time = connection.execute(query).one()
-                return seq or 0, time or 0.0
-        except sa.exc.DatabaseError as error:
-            raise _unreadable(error) from None
+        newest = sa.func.max(EVENTS.c.seq).label("seq"), sa.func.max(EVENTS.c.time).label("time")
+        query = sa.select(*newest).where(EVENTS.c.model == model)
+        (found,) = self.rows(query)
+        return found.seq or 0, found.time or 0.0
 
     def close(self) -> None:
         """Let go of the database."""
@@ -114,7 +126,7 @@ class Journal:
 
     @staticmethod
     def _last(connection: sa.Connection, model: str) -> Event | None:
-        query = sa.select(_events).where(_events.c.model == model).order_by(_events.c.seq.desc()).limit(1)
+        query = sa.select(EVENTS).where(EVENTS.c.model == model).order_by(EVENTS.c.seq.desc()).limit(1)
         row = connection.execute(query).first()
         return _event(row) if row else None
 
@@ -158,21 +170,22 @@ def _row(event: Event) -> dict[str, object]:
     return {**event.__dict__, "data": canonical(event.data)}
 
 
-def _event(row: sa.Row[tuple[object, ...]]) -> Event:
-    fields = dict(row._mapping)
+def _event(row: Any) -> Event:
+    model, seq, kind, time_, wall, data, before, hash_ = row
     try:
-        return Event(**{**fields, "data": json.loads(fields["data"])})
+        return Event(seq, model, kind, time_, wall, json.loads(data), before, hash_)
     except ValueError:
-        raise TamperedJournal(
-            f"journal of {fields['model']}: event {fields['seq']} ({fields['kind']}) is not what was written"
-        ) from None
+        raise TamperedJournal(f"journal of {model}: event {seq} ({kind}) is not what was written") from None
 
 
 def _make_tables(engine: sa.Engine) -> None:
     """Make the table where it is not there; several processes may open a new journal at once."""
     for _ in range(100):
         try:
-            return _metadata.create_all(engine)
+            _metadata.create_all(engine)
+            for index in _indexes:
+                index.create(engine, checkfirst=True)  # a journal from before they were made
+            return
         except sa.exc.DatabaseError as error:
             # turning WAL on takes the whole file and, unlike a write, does not wait for its turn; the loser of a
             # race for the first CREATE finds the table there

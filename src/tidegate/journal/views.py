@@ -163,7 +163,9 @@ def tell(event: Event) -> str:
         challengers = ", ".join(challenger["name"] for challenger in release["challengers"])
         return f"{release['name']}: {challengers} against {release['champion']['name']}"
     if event.kind == "release.command":
-        return f"{data['command']['command']} by {data['command'].get('by', '')}: {data['command'].get('reason', '')}"
+        order = data["command"]
+        by = f"{order['command']} by {order['by']}" if order.get("by") else str(order["command"])
+        return f"{by}: {order['reason']}" if order.get("reason") else by
     reason = data["gate"]["reason"] if "gate" in data else data.get("reason", "")
     known = GATE_REASONS if event.kind.startswith(("register", "evaluate", "validate")) else REASONS
     return ": ".join(part for part in (data.get("version", ""), known.get(reason, reason)) if part)

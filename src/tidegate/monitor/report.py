@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from tidegate.errors import UserError
+from tidegate.ingest.disk import atomic_file
 from tidegate.monitor.coverage import TENTHS, Labelled, labelled
 from tidegate.monitor.history import History
 from tidegate.monitor.history_rows import read_rows, score_quantiles
@@ -52,6 +55,12 @@ def _group(one: Labelled) -> dict[str, Any]:
     found = asdict(one)
     found |= found.pop("coverage") | {"share": one.coverage.share}
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in found.items()}
+
+
+def remember(folder: Path, document: Mapping[str, Any]) -> None:
+    """Keep what was said beside the history, for the console: ``FOLDER/labels.json``."""
+    with atomic_file(folder / "labels.json") as made:
+        made.write_text(json.dumps(document, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def labels_text(document: Mapping[str, Any]) -> str:

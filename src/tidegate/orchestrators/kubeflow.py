@@ -95,9 +95,16 @@ class KubeflowOrchestrator:
             return RunStatus(run, "failed", steps, _why(seen, tasks))
         return RunStatus(run, "running", steps)
 
+    def ship(self, package: Path) -> str:
+        """The id of the pipeline's version that a `submit` of this package runs; made where it is not there."""
+        document = read_yaml(package)
+        parse_package(document, str(package))
+        with _answers(f"package {package}"):
+            return self._version(document["pipelineInfo"]["name"], self._text(package))[1]
+        raise AssertionError
+
     def _text(self, package: Path) -> str:
-        text = package.read_text(encoding="utf-8")
-        return with_pods(with_image(text, self._image) if self._image else text, self._pods)
+        return filled(package, self._image, self._pods)
 
     def _version(self, name: str, text: str) -> tuple[str, str]:
         """The ids of the pipeline and of the version with this content; made where they are not there."""
@@ -128,6 +135,12 @@ class KubeflowOrchestrator:
         """Kubeflow's run of this name, the first of several; None where there is none."""
         found = self._client.list_runs(filter=_named(run), sort_by="created_at asc", page_size=1).runs
         return found[0] if found else None
+
+
+def filled(package: Path, image: str | None, pods: Pods) -> str:
+    """The package as it is uploaded: with the image, where one is named, and what its pods are given."""
+    text = package.read_text(encoding="utf-8")
+    return with_pods(with_image(text, image) if image else text, pods)
 
 
 def _named(name: str) -> str:

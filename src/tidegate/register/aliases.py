@@ -1,8 +1,9 @@
 """MLflow's aliases `champion` and `challenger`, made to say what the journal says. Does I/O.
 
-``python -m tidegate.register.aliases STATE MODEL`` compares and repairs, and prints what they are then; importing
-MLflow takes seconds, so the controller starts it as a process (`tidegate.controller.mirror`). A version that MLflow
-lacks, since MLflow failed when it was registered, is told to it again.
+``python -m tidegate.register.aliases STATE MODEL [STATE MODEL ...]`` compares and repairs, and prints what they are
+then, a line a model; importing MLflow takes seconds, so the controller starts it as a process
+(`tidegate.controller.mirror`). A version that MLflow lacks, since MLflow failed when it was registered, is told to it
+again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,15 +110,19 @@ def _make(client: MlflowClient, model: str, wanted: Aliases) -> None:
             client.delete_registered_model_alias(model, alias)
 
 
-def main(folder: str, model: str) -> None:
-    """Repair at a low priority and print the aliases as JSON; a failure is told in the last line of stderr."""
+def main(words: Sequence[str]) -> int:
+    """Repair each (folder, model) at a low priority; a JSON line each, with its aliases or why it has not got them."""
     os.nice(10)
-    try:
-        print(json.dumps(repair(Path(folder), model)))
-    except Exception as error:  # noqa: BLE001 - MLflow raises many kinds, and all are told
-        traceback.print_exc()
-        sys.exit(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+    failed = 0
+    for folder, model in zip(words[::2], words[1::2], strict=True):
+        try:
+            told: Mapping[str, object] = {"aliases": repair(Path(folder), model)}
+        except Exception as error:  # noqa: BLE001 - MLflow raises many kinds, and all are told
+            traceback.print_exc()
+            failed, told = failed + 1, {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+        print(json.dumps({"model": model, **told}), flush=True)
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

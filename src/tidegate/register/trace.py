@@ -20,27 +20,28 @@ from tidegate.version.history import versions
 TAKES = "a version (v2, MODEL@v2, 8 digits of its digest) or the id of a request that the prediction log has"
 
 
-def trace(state: Path, asked: str) -> Json:
+def trace(state: Path, asked: str, model: str | None = None) -> Json:
     """The lineage of a version or of an answered request, as one JSON document; times are ISO 8601.
 
+    model: only this one's journal is read; None: every model's.
     Raises UserError when neither is known, TamperedJournal when the journal is not what was written.
     """
-    histories = _histories(state)
+    histories = _histories(state, model)
     version = find_version(histories, asked)
     log = answered(state / "observations" / "predictions", None if version else asked)
-    model, digest = version or _of_request(histories, log.rows, asked)
-    document = lineage(histories[model], digest)
+    name, digest = version or _of_request(histories, log.rows, asked)
+    document = lineage(histories[name], digest)
     _add_files(document, state)
-    _add_run(document, state, histories[model])
+    _add_run(document, state, histories[name])
     document["answered"] = _tally(log.tallies.get(digest, Tally()))
     document["request"] = None if version else _request(log, digest, asked)
     return _in_iso(document)
 
 
-def _histories(state: Path) -> dict[str, list[Event]]:
+def _histories(state: Path, model: str | None) -> dict[str, list[Event]]:
     journal = open_journal(state)
     try:
-        found = {name: journal.read(name) for name in journal.models()}
+        found = {name: journal.read(name) for name in ([model] if model else journal.models())}
     finally:
         journal.close()
     for events in found.values():

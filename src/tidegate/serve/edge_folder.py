@@ -13,7 +13,8 @@ from tidegate.serve.edge.bundle import Bundle, Manifest, parse_bundle, to_sign
 from tidegate.train.model_file import canonical_json
 
 RUNTIME = (
-    "errors.py", "train/model_file.py", "serve/loaded.py", "serve/trees.py", "serve/onnx_nodes.py", "serve/edge/*.py",
+    "errors.py", "train/model_file.py", "serve/loaded.py", "serve/trees.py", "serve/ranks.py", "serve/onnx_nodes.py",
+    "serve/edge/*.py",
 )  # fmt: skip
 """What of the platform an edge runs, beside the packages' own `__init__.py`."""
 

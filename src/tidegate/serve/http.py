@@ -60,6 +60,8 @@ def hear(headers: Iterable[Header]) -> Heard:
     """The request's id and the gateway's headers (`targets.routes.READ`); no other ``x-tidegate-*`` header is read."""
     heard = Heard()
     for key, value in headers:
+        if not key.startswith(b"x-"):
+            continue
         if key == b"x-request-id":
             heard.request_id = value.decode() if _REQUEST_ID.fullmatch(value) else ""
         elif key == b"x-tidegate-arm":
@@ -93,7 +95,7 @@ class _Held:
     __slots__ = ("_cycle", "_held", "_transport")
 
     def __init__(self, cycle: Any) -> None:
-        self._cycle, self._transport, self._held = cycle, cycle.transport, list[bytes]()
+        self._cycle, self._transport, self._held = cycle, cycle.transport, b""
 
     def __enter__(self) -> None:
         self._cycle.transport = self
@@ -104,7 +106,7 @@ class _Held:
 
     def write(self, data: bytes) -> None:
         """Hold `data`."""
-        self._held.append(data)
+        self._held += data
 
     def close(self) -> None:
         """Write what is held, then close."""
@@ -113,8 +115,8 @@ class _Held:
 
     def _flush(self) -> None:
         if self._held:
-            self._transport.write(b"".join(self._held))
-            self._held.clear()
+            self._transport.write(self._held)
+            self._held = b""
 
 
 _AS_IT_IS = nullcontext()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from msgspec import UNSET
+from numpy.typing import ArrayLike
 
 from tidegate.observations import Answered, Prediction, SegmentWriter
 from tidegate.serve.by_key import Found
-from tidegate.serve.rows import Rows
+from tidegate.serve.rows import SINGLE, Rows
 
 
 @dataclass(slots=True)
@@ -35,7 +36,10 @@ class PredictionLog:
     """
 
     def __init__(self, folder: Path, writer: str, version: str, digest: str, retain: bool = True) -> None:
-        self._writer = SegmentWriter(folder, writer)
+        # who reads only this module's types has no such package
+        from pybase64 import b64encode
+
+        self._base64, self._writer = b64encode, SegmentWriter(folder, writer)
         self._version, self._digest, self._retain = version, digest, retain
         self.before_mark: Callable[[], None] = lambda: None
         """Logs what was accepted and is not logged yet."""
@@ -51,34 +55,34 @@ class PredictionLog:
         return self._writer.dropped
 
     def record(
-        self, heard: Heard, at: float, rows: Rows, scores: list[float] | None, latency_ms: float,
+        self, heard: Heard, at: float, rows: Rows, scores: ArrayLike | None, latency_ms: float,
         found: Found | None = None, endpoint: str | None = None,
     ) -> None:  # fmt: skip
-        """Log the rows of an answer; `scores` None: the model failed; `found`: what was looked up by key.
+        """Log the rows of an answer; `scores` [N], None: the model failed; `found`: what was looked up by key.
 
         `endpoint`: as of `tidegate.observations.Prediction`.
         """
         wall, failed, kept = time.time(), scores is None, found if self._retain else None
+        packed = None if scores is None else np.asarray(scores, SINGLE)
         keys, known, levels = (kept.keys, kept.known, kept.fallbacks) if kept else (None, None, None)
         if len(rows) == 1:
             own = rows.lists()[0] if self._retain else []
             key, level = (keys[0], levels[0]) if keys and levels else (None, None)
             one = Prediction(
                 f"{heard.request_id}/0", at, wall, self._version, self._digest, heard.arm, heard.propensity,
-                heard.release, scores[0] if scores else None, failed, latency_ms, own, key, known, level, endpoint,
-                weights=heard.weights, region=heard.region, returning=heard.returning,
+                heard.release, None if packed is None else packed.item(0), failed, latency_ms, own, key, known, level,
+                endpoint, weights=heard.weights, region=heard.region, returning=heard.returning,
             )  # fmt: skip
             return self._writer.append(one)
-        told: bytes | list[float | None] = (
-            [None] * len(rows) if scores is None else struct.pack(f"<{len(scores)}f", *scores)
-        )
+        told: bytes | list[float | None] = [None] * len(rows) if packed is None else packed.tobytes()
         numbers, texts, names = (rows.numbers, rows.texts, rows.names) if self._retain else (b"", {}, UNSET)
         self._writer.append(
             Answered(
                 heard.request_id, at, wall, self._version, self._digest, heard.arm, heard.propensity, heard.release,
-                told, failed, latency_ms, numbers, texts, keys, known, levels, endpoint, heard.weights,
+                told, failed, latency_ms, b"", texts, keys, known, levels, endpoint, heard.weights,
                 heard.region, heard.returning, rows.single, names,
-            )
+            ),
+            self._base64(numbers),
         )  # fmt: skip
 
     def promise(self, now: float) -> None:

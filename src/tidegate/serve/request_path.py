@@ -117,8 +117,8 @@ class RequestPath:
         finally:
             self.metrics.in_flight -= 1
         status, body, kind, extra = answer
-        headers = [kind, (b"content-length", b"%d" % len(body)), (b"x-request-id", heard.request_id.encode())]
-        start = {"type": "http.response.start", "status": status, "headers": [*headers, *self._head, *extra]}
+        length, own = (b"content-length", b"%d" % len(body)), (b"x-request-id", heard.request_id.encode())
+        start = {"type": "http.response.start", "status": status, "headers": [kind, length, own, *self._head, *extra]}
         with one_write(send):
             await send(start)
             await send({"type": "http.response.body", "body": body})
@@ -145,13 +145,12 @@ class RequestPath:
 
     def _matched(self, scope: Scope) -> _Entry | None:
         """The first template that the path fits; a parameter's own slash comes as %2F."""
-        raw = scope.get("raw_path")
-        path = raw.decode("latin-1").partition("?")[0] if raw else scope["path"]
-        entry, parameters = self._met(path)
+        entry, parameters = self._met(scope.get("raw_path") or scope["path"])
         scope["path_params"] = dict(parameters)
         return entry
 
-    def _meet(self, path: str) -> tuple[_Entry | None, dict[str, str]]:
+    def _meet(self, asked: str | bytes) -> tuple[_Entry | None, dict[str, str]]:
+        path = asked.decode("latin-1").partition("?")[0] if isinstance(asked, bytes) else asked
         for pattern, entry in self._templates:
             if found := pattern.fullmatch(path):
                 return entry, {name: unquote(value) for name, value in found.groupdict().items()}

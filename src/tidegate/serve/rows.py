@@ -24,6 +24,12 @@ from tidegate.train.model_file import FeatureSchema
 
 Value = float | str | None
 
+SINGLE, _DOUBLE = np.dtype("<f4"), np.dtype("<f8")
+"""How numbers are packed; made once, since numpy reads such a name anew each time."""
+
+_WHOLE, _LAST_BITS = 2.0**52, 2**52 - 1
+"""A double of 2**52 and a whole number has that number as its last bits."""
+
 _TEXT = 6
 """Bytes that a text may take in the log; a list of all that a category has is shorter from some number of rows on."""
 
@@ -70,7 +76,8 @@ class _Texts:
         # a slot more than the largest code takes, so that no code is found in the next column's line
         width = 2 + int(max((code or 0 for of in texts.values() for code in of), default=0))
         self._names = np.full(len(texts) * width, None, object)
-        self._known, self._starts = np.full(len(texts) * width, np.nan), np.arange(len(texts))[:, None] * width
+        self._known = np.full(len(texts) * width, np.nan)
+        self._starts = _WHOLE + np.arange(len(texts))[:, None] * width
         for line, of in enumerate(texts.values()):
             for code, text in of.items():
                 place = line * width + int(code or 0)
@@ -78,11 +85,10 @@ class _Texts:
 
     def of(self, numbers: NDArray[np.float64]) -> tuple[dict[int, list[str | None]], msgspec.Raw | UnsetType] | None:
         """`Rows.texts` and `Rows.names` for [N, F]; None when a number there is no category's code."""
-        told = numbers.T.take(self._columns, axis=0)
-        with np.errstate(invalid="ignore"):
-            places = told.astype(np.intp)
-        places += self._starts
-        if not (self._known.take(places, mode="clip") == told).all():
+        told = numbers.take(self._columns, axis=1).T.copy()
+        # a cast would warn of what is no whole number; here it gets any place, where its code is not
+        places = (told + self._starts).view(np.int64) & _LAST_BITS
+        if np.count_nonzero(self._known.take(places, mode="clip") != told):
             return None
         if len(numbers) >= self._many:
             return {}, self._told
@@ -137,7 +143,7 @@ class RowMaker:
         return Rows(self.width, self._packed(numbers, single), found, single)
 
     def _packed(self, numbers: list[float | None] | NDArray[np.float64], single: bool = False) -> bytes:
-        kind = "<f4" if single else "<f8"
+        kind = SINGLE if single else _DOUBLE
         if not isinstance(numbers, list):
             return numbers.astype(kind, copy=False).tobytes()
         try:
@@ -155,5 +161,5 @@ def _packing(count: int, single: bool) -> struct.Struct:
 
 def matrix(rows: Sequence[Rows]) -> NDArray[np.float32]:
     """What the model takes of all of them together, float32 [N, F]."""
-    parts = [np.frombuffer(one.numbers, "<f4" if one.single else "<f8") for one in rows]
+    parts = [np.frombuffer(one.numbers, SINGLE if one.single else _DOUBLE) for one in rows]
     return np.concatenate(parts, dtype=np.float32, casting="same_kind").reshape(-1, rows[0].width)

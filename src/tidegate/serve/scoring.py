@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,7 @@ class Identity:
         return f"{self.name}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """N answered rows in the order asked: as served, as the model saw them, their scores."""
 
     rows: Rows
@@ -125,10 +124,11 @@ class Scorer:
     def _score(self, waiting: Sequence[_Waiting]) -> None:
         """Run the model once for all of them, then log and tell each; PlatformError when it fails."""
         encoded = matrix([one.rows for one in waiting])
-        scores, start = self.model.score(encoded), 0
+        packed, start = self.model.checked(encoded), 0
+        scores: list[float] = packed.tolist()
         for one in waiting:
             own = slice(start, start := start + len(one.rows))
-            self.log.record(one.heard, one.at, one.rows, scores[own], _milliseconds(one), one.found, one.endpoint)
+            self.log.record(one.heard, one.at, one.rows, packed[own], _milliseconds(one), one.found, one.endpoint)
             if not one.scored.done():
                 one.scored.set_result(Scored(one.rows, encoded[own], scores[own], one.found))
 

@@ -7,7 +7,6 @@ schema's order as the model itself takes them, a category as its code; as FP32 t
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
@@ -143,7 +142,7 @@ class TensorRows:
         count = self._count(request.inputs[0], "inputs[0]")
         for number, one in enumerate(request.inputs):
             where = f"inputs[{number}]"
-            if self._count(one, where) != count:
+            if number and self._count(one, where) != count:
                 raise UserError(f"{where}.shape", one.shape, f"{count} rows, as inputs[0] has")
             values, binary = _values(one, where, binary, numbers)
             if one.name == WHOLE and WHOLE not in self._features:
@@ -211,10 +210,7 @@ def _values(one: Input, where: str, binary: memoryview, numbers: Numbers | None)
 def _from_json(one: Input, where: str, whole: int, numbers: Numbers | None) -> Values:
     if one.data is UNSET:
         raise UserError(f"{where}.data", None, "a value; it is required")
-    text = bytes(one.data)
-    if numbers is None and one.datatype != "BYTES" and len(text) >= _SHORT:
-        numbers = _flat_numbers(text)
-    found = _parsed(one, text, where) if numbers is None else numbers
+    found = _parsed(one, bytes(one.data), where) if numbers is None else numbers
     if len(found) != whole:
         raise UserError(f"{where}.data", f"{len(found)} values", f"{whole}, as its shape says")
     return found
@@ -224,16 +220,20 @@ def _flat_numbers(text: bytes) -> Numbers | None:
     """The numbers of a JSON list without an object for each; None where it holds anything else than float32 numbers."""
     if text.find(b"[", text.find(b"[") + 1) >= 0:
         return None
-    with contextlib.suppress(AttributeError, TypeError, ValueError, RuntimeError):
+    try:
         numbers: Any = _PARSER.parse(text)
         found = np.frombuffer(numbers.as_buffer(of_type="d"))
-        if max(found.max(initial=0.0), -found.min(initial=0.0)) <= _FLOAT32:
-            return found
-    return None
+        # the ufuncs themselves: `max` and `min` of an array go through Python
+        fits = np.maximum.reduce(found) <= _FLOAT32 and np.minimum.reduce(found) >= -_FLOAT32
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return None
+    return found if fits else None
 
 
-def _parsed(one: Input, text: bytes, where: str) -> list[Any]:
+def _parsed(one: Input, text: bytes, where: str) -> Values:
     """Values flat, whatever they are; UserError names the one that is none."""
+    if one.datatype != "BYTES" and len(text) >= _SHORT and (numbers := _flat_numbers(text)) is not None:
+        return numbers
     nested = _NESTING.match(text) is not None
     decoder: Any = (_TEXTS if nested else _TEXT) if one.datatype == "BYTES" else (_NESTED if nested else _FLAT)
     try:

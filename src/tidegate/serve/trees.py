@@ -17,12 +17,14 @@ import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidegate.serve.onnx_nodes import Node, read_nodes
+from tidegate.serve.ranks import Ranks
 
 LARGEST = 2**23
 """Bytes of all tables before small ones are joined; above it ONNX Runtime runs the model."""
@@ -32,9 +34,6 @@ SHARED = 2**18
 
 _WORKING = 2**17 - 2**13
 """Bytes of the largest array that is worked on at once: from 2**17 on glibc may ask the kernel for each anew."""
-
-_MANY = 256
-"""Rows from which a rank is counted: comparing with all edges then costs less than a search that guesses at each."""
 
 _MOST = 64
 """Leaves of a tree: bits of the largest word."""
@@ -71,11 +70,10 @@ class TreeScorer:
         if found is None or not splits:
             raise ValueError(f"{most} leaves a tree, takes 2 to 64")
         word, by = found
-        tables = []
-        self._edges: dict[int, NDArray[np.float32]] = {}
+        tables, edges = [], {}
         for feature in sorted({split.feature for split in splits}):
             own = [split for split in splits if split.feature == feature]
-            self._edges[feature], table = _table(own, trees, word)
+            edges[feature], table = _table(own, trees, word)
             tables.append((feature, table))
         self._by, self._bits = word.type(by), word.itemsize.bit_length() + 2
         # two neighbours are one number of twice the size: a product puts both into its top bits, a shift down again
@@ -87,45 +85,56 @@ class TreeScorer:
         self._sums = self._pairs(leaves, word)
         if (size := self._sums.nbytes + sum(table.nbytes for _, table in tables)) > LARGEST:
             raise ValueError(f"tables of {size} bytes, takes at most {LARGEST}")
-        self._groups = _shared(tables)
-        self._before = np.arange(trees // 2, dtype=np.promote_types(self._wide, np.uint32)) * 4**self._bits
-        self._ones = np.ones(trees // 2)
+        groups = _shared(tables)
+        self._tables = [table for _, table in groups]
+        self._features = [feature for features, _ in groups for feature in features]
+        """In the order of their tables."""
+        self._ranks = Ranks([edges[feature] for feature in self._features])
+        sizes = [[len(edges[feature]) for feature in features] for features, _ in groups]
+        ends = np.cumsum([len(own) for own in sizes]).tolist()
+        self._own = [(first, range(first + 1, end)) for first, end in pairwise([0, *ends])]
+        """For each table where its features are among all, the first and the others."""
+        steps = [math.prod(own[at + 1 :]) for own in sizes for at in range(len(own))]
+        self._steps = np.array(steps, np.min_scalar_type(max(map(len, self._tables))))[:, None]
+        """By how many rows of its table the next rank of each feature is further down."""
         self._rows = max(1, _WORKING // (trees * max(word.itemsize, 4)))
+        before = np.arange(trees // 2, dtype=np.promote_types(self._wide, np.uint32)) * 4**self._bits
+        self._before = np.tile(before, (self._rows, 1))
+        """Where the sums of each pair begin, for each row: to add one row to all takes longer."""
+        self._ones = np.ones(trees // 2)
+        together = _WORKING // (self._rows * len(self._features) * np.dtype(np.intp).itemsize)
+        self._ranked = self._rows * max(1, together)
 
     def __call__(self, encoded: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities of the positive class for float32 [N, F] -> [N]."""
-        raw, places = np.empty(len(encoded)), self._places(np.ascontiguousarray(encoded.T))
-        for start in range(0, len(encoded), self._rows):
-            part = slice(start, start + self._rows)
-            raw[part] = self._raw([place[part] for place in places])
+        raw = np.empty(len(encoded))
+        for first in range(0, len(encoded), self._ranked):
+            places = self._places(encoded[first : first + self._ranked].T.take(self._features, axis=0))
+            for start in range(0, len(places[0]), self._rows):
+                found = self._raw([place[start : start + self._rows] for place in places])
+                raw[first + start : first + start + len(found)] = found
         # below -700 the exponential would overflow; as a float32 the score is 0 long before
         return (1 / (1 + np.exp(-np.maximum(raw, -700.0)))).astype(np.float32)
 
     def _places(self, columns: NDArray[np.float32]) -> list[NDArray[np.intp]]:
         """The row of each table that belongs to each of float32 [F, N]."""
-        found = []
-        # with its buffer of 8,192 numpy (2.4) copies the edges out for every row before it compares
-        buffer = np.setbufsize(_MANY) if columns.shape[1] >= _MANY else None
-        for (first, *others), _ in self._groups:
-            place = _ranks(self._edges[first], columns[first])
-            for feature in others:
-                place *= len(self._edges[feature])
-                place += _ranks(self._edges[feature], columns[feature])
-            found.append(place)
-        if buffer is not None:
-            np.setbufsize(buffer)
-        return found
+        places = list((self._ranks(columns) * self._steps).astype(np.intp))
+        for first, others in self._own:
+            for other in others:
+                places[first] += places[other]
+        return [places[first] for first, _ in self._own]
 
     def _raw(self, places: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
         """Log-odds [n] of n places in each table."""
-        left: Words | None = None
-        for place, (_, table) in zip(places, self._groups, strict=True):
-            words = table.take(place, axis=0)
-            left = words if left is None else np.bitwise_and(left, words, out=left)
-        assert left is not None  # noqa: S101 - there is at least one split
-        pairs = self._numbers(np.bitwise_and(left, -left, out=left)).astype(self._before.dtype, copy=False)
-        pairs += self._before
-        return np.vecdot(self._sums.take(pairs.astype(np.intp)), self._ones)  # type: ignore[no-any-return]
+        left: Words = self._tables[0].take(places[0], axis=0)
+        for place, table in zip(places[1:], self._tables[1:], strict=True):
+            left &= table.take(place, axis=0)
+        left &= -left
+        pairs = self._numbers(left).astype(self._before.dtype, copy=False)
+        pairs += self._before[: len(pairs)]
+        # every place is there: "wrap" only spares asking each
+        sums = self._sums.take(pairs.astype(np.intp), mode="wrap")
+        return np.vecdot(sums, self._ones)  # type: ignore[no-any-return]
 
     def _numbers(self, bits: Words) -> Words:
         """For the lone bits of each two neighbours [n, T] a number that no other two have [n, T / 2]; bits are lost."""
@@ -227,15 +236,6 @@ def _table(splits: Sequence[_Split], trees: int, word: np.dtype[Any]) -> tuple[N
         if not split.missing_left:
             table[-1, split.tree] &= right
     return np.append(cuts, np.array([np.inf, np.nan], np.float32)), table
-
-
-def _ranks(edges: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.intp]:
-    """For each of N values the number of edges below it; NaN is above all but the last."""
-    if len(values) < _MANY or len(edges) > 2**8:
-        return edges.searchsorted(values)
-    above = (edges[:-1, None] >= values).view(np.uint8)
-    below = np.subtract.reduce(above, axis=0, dtype=np.uint8, initial=len(edges) - 1)
-    return below.astype(np.intp)  # type: ignore[no-any-return]
 
 
 def _shared(tables: Sequence[tuple[int, Words]]) -> list[tuple[list[int], Words]]:

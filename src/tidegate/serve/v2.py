@@ -94,6 +94,8 @@ class InferenceProtocol:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer, self._rows = scorer, TensorRows(scorer.model.schema)
         self._name, self._version = scorer.who.name, scorer.who.version
+        who = {"model_name": self._name, "model_version": self._version}
+        self._open = msgspec.json.encode(who)[:-1] + b',"id":'
 
     def routes(self) -> Iterator[tuple[Operation, Route]]:
         """What `tidegate.serve.request_path.RequestPath.add` takes."""
@@ -140,8 +142,8 @@ class InferenceProtocol:
         rows = self._rows.rows(request, binary, numbers)
         scored = await self._scorer.score(rows, self._scorer.time(None), heard, started)
         tensor, data = score_tensor(scored.scores, request.binary)
-        answer = {"model_name": self._name, "model_version": self._version, "id": request.id or heard.request_id}
-        head = msgspec.json.encode({**answer, "outputs": [tensor]})
+        asked, outputs = msgspec.json.encode(request.id or heard.request_id), msgspec.json.encode(tensor)
+        head = b"".join((self._open, asked, b',"outputs":[', outputs, b"]}"))
         if not request.binary:
             return Answer(200, head)
         return Answer(200, head + data, _BINARY, ((_JSON_BYTES, b"%d" % len(head)),))

@@ -1,7 +1,8 @@
 """Target `kubernetes`: a Deployment for each version, and an HTTPRoute that says how requests go.
 
-Order of a change: new versions start and are ready, the route is changed and the gateway has taken it, then what left
-the plan is deleted: its pods answer on while proxies forget them, and drain.
+Order of a change: a route that others edited or deleted is put back, new versions start and are ready, the route is
+changed and the gateway has taken it, then what left the plan is deleted: its pods answer on while proxies forget them,
+and drain.
 
 Fencing: whatever changes traffic carries the leader's epoch and the journal's position, and the version of the object
 that was read. A leader that was deposed meanwhile reads a later epoch, or writes to a version that is gone: Conflict.
@@ -21,7 +22,7 @@ from tidegate.targets.base import Observed, Running
 from tidegate.targets.gateway import between, http_route, padded, read_route, service_name
 from tidegate.targets.manifests import DIGEST, MANAGED, MODEL, VERSION, Place, merge_objects, names, selector
 from tidegate.targets.manifests import version_objects as objects_of
-from tidegate.targets.pods import Pods, Stopped
+from tidegate.targets.pods import Kept, Pods, Stopped
 from tidegate.targets.routes import MERGE
 
 READY_SECONDS = 120.0
@@ -56,15 +57,17 @@ class KubernetesTarget:
         gateway: str = "tidegate", domain: str = "", fresh: float = 0.0,
     ) -> None:  # fmt: skip
         self._cluster, self.place, self._stamp = cluster, place, stamp
-        self._gateway, self._domain, self._fresh = gateway, domain, fresh
+        self._gateway, self._domain = gateway, domain
         self._pods = Pods(cluster, place, token, fresh)
-        self._seen: tuple[float, Observed] | None = None
+        self._seen = Kept[Observed](fresh)
         self._sent: dict[tuple[str, str], Any] = {}
         """The spec of every object as the server last took it from us, by kind and name."""
+        self._in_use: Json | None = None
+        """The route as it was last sent."""
 
     def touch(self) -> None:
-        """Something of this model changed on the cluster: look again."""
-        self._seen = None
+        """Something of this model changed on the cluster: look again. From any thread."""
+        self._seen.touch()
         self._pods.touch()
 
     def apply(self, plan: Plan) -> None:
@@ -73,6 +76,7 @@ class KubernetesTarget:
         try:
             there = self._there()
             self._claim(there)
+            self._put_back(plan, there)
             self._start(plan, there)
             self._route(plan)
             left = [one for (kind, name), one in there.items() if kind == "Deployment" and name not in names(plan)]
@@ -82,9 +86,10 @@ class KubernetesTarget:
 
     def observe(self) -> Observed:
         """As `Target.observe`: pods that are ready, the route as the gateway took it; none where others edited."""
-        if self._seen is not None and time.monotonic() < self._seen[0] + self._fresh:
-            return self._seen[1]
-        at, there = time.monotonic(), self._there()
+        return self._seen.get(self._look)
+
+    def _look(self) -> Observed:
+        there = self._there()
         deployments = [one for (kind, _), one in there.items() if kind == "Deployment"]
         ready = {_who(one): 0 for one in deployments if not _ends(one)}
         for pod in self._pods.read():
@@ -95,9 +100,7 @@ class KubernetesTarget:
         traffic = read_route(route) if route and ours and not _waits(route) else Observed()
         merges = any(count for (version, _), count in ready.items() if version == MERGE)
         running = tuple(Running(*who, count) for who, count in sorted(ready.items()) if who[0] != MERGE)
-        found = replace(traffic, running=running, merge=traffic.merge if merges else ())
-        self._seen = (at, found)
-        return found
+        return replace(traffic, running=running, merge=traffic.merge if merges else ())
 
     def _there(self) -> There:
         """Everything of this model that is on the cluster, by kind and name."""
@@ -123,13 +126,20 @@ class KubernetesTarget:
         if route := self._cluster.get("HTTPRoute", self.place.model):
             self._cluster.delete(route, "HTTPRoute")
         self._sent.clear()
+        self._in_use = None
         self._leave(self._deployments())
         self._pods.wait(lambda: not self._deployments() or None, READY_SECONDS)
 
     # --- versions ---------------------------------------------------------------------------------------------------
 
     def _start(self, plan: Plan, there: There) -> None:
-        """Apply every version, and wait until all are ready; those that were started for nothing are deleted again."""
+        """Apply every version, and wait until all are ready; those that were started for nothing are deleted again.
+
+        Of one that has traffic already a single pod is enough: a lost one comes back without us, and the judge need not
+        wait for it.
+        """
+        route = there.get(("HTTPRoute", plan.model))
+        serves = dict(read_route(route).split) if route else {}
         for name in names(plan):
             if ("Deployment", name) in there and _ends(there["Deployment", name]):
                 self._gone(name)
@@ -139,7 +149,9 @@ class KubernetesTarget:
             self._apply_all(merge_objects(self.place, plan), there)
         try:
             for backend in plan.backends:
-                self._when_ready(backend.version, backend.digest, backend.replicas)
+                self._when_ready(
+                    backend.version, backend.digest, 1 if serves.get(backend.version) else backend.replicas
+                )
             if plan.merge:
                 self._when_ready(MERGE, ",".join(plan.merge), 1)
         except PlatformError:
@@ -194,14 +206,25 @@ class KubernetesTarget:
             name = known["metadata"]["name"]
             for kind in _KINDS:
                 self._sent.pop((kind, name), None)
-            found = self._cluster.get("Deployment", name)
-            if found is None or _ends(found):
+            if not self._delete(name):
                 continue
-            self._check(self._cluster.get("HTTPRoute", self.place.model))
-            self._cluster.delete(found, "Deployment", foreground=True, exactly=True)
             for kind in _KINDS[1:]:
                 if other := self._cluster.get(kind, name):
                     self._cluster.delete(other, kind)
+
+    def _delete(self, name: str) -> bool:
+        """Begin the end of a Deployment as it was read; False where it ends already."""
+        for _ in range(5):
+            found = self._cluster.get("Deployment", name)
+            if found is None or _ends(found):
+                return False
+            self._check(self._cluster.get("HTTPRoute", self.place.model))
+            try:
+                self._cluster.delete(found, "Deployment", foreground=True, exactly=True)
+                return True
+            except Conflict:
+                continue  # its status was written meanwhile, or a later leader was here: look again
+        raise Conflict(f"Deployment {name}: somebody else writes it again and again")
 
     # --- the route --------------------------------------------------------------------------------------------------
 
@@ -217,11 +240,19 @@ class KubernetesTarget:
             time.sleep(SETTLES)
         self._in_force(padded(body, live))
 
+    def _put_back(self, plan: Plan, there: There) -> None:
+        """The route as it was, or the plan's where it is gone and its versions run: users wait for it."""
+        key = ("HTTPRoute", plan.model)
+        if self._in_use and not self._is_as_sent(there, key):
+            self._in_force(self._in_use)
+        elif key not in there and all(("Deployment", name) in there for name in names(plan)):
+            self._route(plan)
+
     def _in_force(self, route: Json) -> Json:
         """Write a route and wait until the gateway has taken it."""
         name = route["metadata"]["name"]
         taken = self._fenced(route)
-        self._sent["HTTPRoute", name] = _told(taken)
+        self._sent["HTTPRoute", name], self._in_use = _told(taken), route
         try:
             self._pods.wait(lambda: not _waits(self._cluster.get("HTTPRoute", name)) or None, ROUTE_SECONDS)
         except Stopped:

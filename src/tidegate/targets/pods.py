@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from tidegate.kube import Cluster
 from tidegate.targets.manifests import DIGEST, PORT, VERSION, Place, selector
@@ -50,27 +50,48 @@ class Pod:
         return self.up and bool(self.ip) and (self.ready or self.ending)
 
 
+class Kept(Generic[T]):
+    """What was read last, for `fresh` seconds or until something is said to have changed."""
+
+    def __init__(self, fresh: float) -> None:
+        self._fresh, self._touches = fresh, 0
+        self._found: tuple[int, float, T] | None = None
+        """At which count of touches, until when, what."""
+
+    def touch(self) -> None:
+        """Something changed: read again. From any thread."""
+        self._touches += 1
+
+    def get(self, read: Callable[[], T], again: bool = False) -> T:
+        """What was read, or what `read` gives now; `again` reads in any case."""
+        touches, now = self._touches, time.monotonic()  # before reading: a change in the middle is a reason for another
+        if again or self._found is None or self._found[0] != touches or now >= self._found[1]:
+            self._found = (touches, now + self._fresh, read())
+        return self._found[2]
+
+
 class Pods:
     """Reads them, and tells each that serves the event time."""
 
     def __init__(self, cluster: Cluster, place: Place, token: str, fresh: float) -> None:
-        self._cluster, self._place, self._token, self._fresh = cluster, place, token, fresh
-        self._read: tuple[float, list[Pod]] | None = None
+        self._cluster, self._place, self._token = cluster, place, token
+        self._kept = Kept[list[Pod]](fresh)
         self._marks: dict[str, float] = {}
         self._now = 0.0
 
     def touch(self) -> None:
-        """Something changed: read again."""
-        self._read = None
+        """As `Kept.touch`."""
+        self._kept.touch()
 
     def read(self, again: bool = False) -> list[Pod]:
         """Every pod of the model."""
-        if again or self._read is None or time.monotonic() > self._read[0] + self._fresh:
-            at = time.monotonic()
-            self._read = (at, [_pod(one) for one in self._cluster.list("Pod", selector(self._place))])
-            known = {pod.uid for pod in self._read[1]}
-            self._marks = {uid: mark for uid, mark in self._marks.items() if uid in known}
-        return self._read[1]
+        return self._kept.get(self._list, again)
+
+    def _list(self) -> list[Pod]:
+        found = [_pod(one) for one in self._cluster.list("Pod", selector(self._place))]
+        known = {pod.uid for pod in found}
+        self._marks = {uid: mark for uid, mark in self._marks.items() if uid in known}
+        return found
 
     def mark(self, now: float) -> float:
         """As `tidegate.controller.loop.MarkedTarget.mark`.

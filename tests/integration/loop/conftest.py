@@ -158,9 +158,9 @@ def questions() -> Sequence[Any]:
     """Six days of flights from the second training on, half of them."""
     from datetime import datetime, timedelta
 
-    from demo.replay import share_of
     from flights.requests import load_traffic
     from flights.requests import questions as asked
+    from tidegate.traffic.questions import share_of
 
     since = datetime.fromisoformat(SECOND)
     return share_of(list(asked(load_traffic(since, since + timedelta(days=6)))), 0.5, seed=1)

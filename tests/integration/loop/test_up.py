@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import httpx
 import pytest
 
 from tests.integration.loop.conftest import QUICK, ROOT, SECOND, TIDEGATE, Up, journaled, named, tidegate
@@ -97,7 +98,11 @@ def test_under_the_walls_clock_time_is_the_machines_and_labels_need_the_token(up
     for label, kind in ((sent, "accepted"), (sent, "duplicate"), ({**sent, "request_id": "?"}, "unknown")):
         assert running.ask("/labels", json={"labels": [label]}).json()[kind] == 1
     running.until(lambda found: found.trigger)
-    assert running.end() == 0
+    with httpx.stream("GET", running.gateway + "/console/stream", timeout=20, trust_env=False) as watched:
+        assert next(watched.iter_lines()) == "retry: 1000"
+        page = running.ask("/console", token=False).text
+        assert "quick" in page[page.index("<tbody>") :]
+        assert running.end() == 0  # whoever watches does not hold it up
     check_wall_times(state, started)
 
 

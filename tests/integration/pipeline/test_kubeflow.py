@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -113,6 +114,25 @@ def test_tidegate_run_submits_it_with_nothing_changed_but_the_image(
     assert body["pipeline_version_reference"] == {
         "pipeline_id": version.pipeline_id, "pipeline_version_id": version.pipeline_version_id,
     }  # fmt: skip
+
+
+def test_a_model_as_the_cluster_has_it_is_read_from_stdin_and_a_change_of_the_code_is_its_cause(
+    server: KfpServerStub, file: Path, model: Model, tmp_path: Path
+) -> None:
+    document = {**yaml.safe_load(file.read_text()), "status": {"runs": []}}
+    document["metadata"] |= {"uid": "1", "managedFields": []}
+    state = tmp_path / "state"
+    command = (sys.executable, "-m", "tidegate.cli", "run", "-", "--state", str(state), "--until", UNTIL, "--json")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen((*command, "--cause", "code"), text=True, **pipes) as process:
+        process.stdin.write(json.dumps(document))
+        process.stdin.close()
+        refuse(server, model, state)
+        assert process.wait(60) == 1
+    (started,) = (event for event in open_journal(state).read(model.name) if event.kind == "trigger.started")
+    assert started.data["causes"] == ["code"]
+    with pytest.raises(UserError, match=r"--cause: got 'drift', takes manual or code"):
+        runs.run_once(model, state, UNTIL, "auto", quiet=True, cause="drift")
 
 
 def test_a_failed_run_comes_back_with_its_steps_error(server: KfpServerStub, model: Model, tmp_path: Path) -> None:

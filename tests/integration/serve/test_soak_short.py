@@ -11,7 +11,7 @@ import pytest
 from one_service import served
 
 from benchmarks.serve_soak import Memory, killed, sampled
-from demo.openloop import OpenLoop, Results
+from tidegate.traffic.openloop import OpenLoop, Results
 
 BODY = b'{"rows":[{"distance":1}]}'
 

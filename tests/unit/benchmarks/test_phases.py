@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.loop_table import Played, told
 from benchmarks.phases import decision, is_over, story
-from demo.replay import Tally
 from tidegate.journal.events import GENESIS, Draft, seal
+from tidegate.traffic.replay import Tally
 
 DAY = 86400.0
 RELEASE = {"challengers": [{"name": "v2"}]}

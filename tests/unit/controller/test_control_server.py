@@ -10,7 +10,7 @@ import pytest
 
 from tidegate.console.app import LARGEST_BODY, create_app
 from tidegate.controller.clock import Clock, EventClock, WallClock
-from tidegate.errors import UserError
+from tidegate.errors import PlatformError, UserError
 from tidegate.monitor.labels import BodyTooLargeError
 
 TOKEN = {"authorization": "Bearer secret"}
@@ -29,6 +29,8 @@ def take(body: bytes) -> dict[str, int]:
         raise UserError("labels[0].value", None, "a number from 0 to 1")
     if body == b"large":
         raise BodyTooLargeError("labels", "2000000 bytes", "a body of at most 1048576 bytes")
+    if body == b"full":
+        raise PlatformError("labels: the disk does not take them; none of this request is acknowledged")
     return {"accepted": len(body)}
 
 
@@ -100,6 +102,7 @@ def test_the_walls_clock_is_not_announced():
         (b"abc", 200, "accepted"),
         (b"bad", 400, "labels[0].value"),
         (b"large", 413, "1048576 bytes"),
+        (b"full", 503, "the disk does not take them"),
         (b"x" * (LARGEST_BODY + 1), 413, "body over"),
     ],
 )

@@ -32,7 +32,7 @@ def tell(kind: str, data: dict) -> str:
         ("release.superseded", {"digest": "d", "reason": "superseded"}, "a newer candidate took its place"),
         ("release.superseded", {"digest": "d", "reason": "serves"}, "it is the champion already"),
         ("release.first", {"version": "v1", "reason": "first_version"}, "v1: nothing to compare with: the first"),
-        ("release.command", {"command": {"command": "pause", "by": "ann"}}, "pause by ann:"),
+        ("release.command", {"command": {"command": "pause", "by": "ann"}}, "pause by ann"),
         ("register.candidate", candidate("v2"), "v2: proved not worse than the champion on the newest"),
         ("register.unchanged", {"version": "v1", "reason": "unchanged"}, "v1: the same model as one that is"),
         ("validate.refused", {"reason": "data_refused"}, "the data gate refused the rows"),

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from asked import Server, server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import SCHEMA
 
+from tidegate.errors import UserError
 from tidegate.observations import Prediction, SegmentReader
 from tidegate.register.answered import answered
 from tidegate.serve.by_key import Found
@@ -123,6 +125,26 @@ def code(row: dict[str, Any]) -> int | None:
 
 def of_code(code: int | None) -> str | None:
     return CARRIERS[code or 0]
+
+
+ODD = [0.5, -1.0, 3.0, 2.0**31, 2.0**52, 2.0**52 + 1, 2.0**53, 2.0**63, 2.0**64 + 2**12, -(2.0**52), 1e300, 1e-300]
+CODES = st.sampled_from([0.0, -0.0, 1.0, 2.0]) | st.sampled_from(ODD) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.lists(CODES, min_size=1, max_size=60), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_codes_of_many_numbers_are_those_of_single_ones(codes: list[float], few: bool) -> None:
+    codes = [code for code in codes if code in (0, 1, 2)] or [0.0] if few else codes
+    numbers = [value for number, code in enumerate(codes) for value in (float(number), code, -1.5)]
+    try:
+        wanted: Any = RowMaker(TINY).of_codes(list(numbers), "data").lists()
+    except UserError as error:
+        wanted = str(error)
+    try:
+        found: Any = RowMaker(TINY).of_codes(np.array(numbers), "data").lists()
+    except UserError as error:
+        found = str(error)
+    assert found == wanted
 
 
 LEVEL = st.sampled_from([None, "carrier", "all"])

@@ -30,9 +30,9 @@ class Counting:
     def __init__(self, model: LoadedModel) -> None:
         self.schema, self._model, self.runs = model.schema, model, list[int]()
 
-    def score(self, encoded: Any) -> list[float]:
+    def checked(self, encoded: Any) -> Any:
         self.runs.append(len(encoded))
-        return self._model.score(encoded)
+        return self._model.checked(encoded)
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ def test_a_request_that_makes_the_model_fail_fails_alone(wall: Server) -> None:
 
 
 def test_whatever_breaks_every_request_gets_an_answer(wall: Server) -> None:
-    def broken(encoded: Any) -> list[float]:
+    def broken(encoded: Any) -> Any:
         raise MemoryError
 
-    wall.app.scorer.model.score = broken  # type: ignore[method-assign]
+    wall.app.scorer.model.checked = broken  # type: ignore[method-assign]
     found = asyncio.run(at_once(wall.app.scorer, [[[1.0, None, 1.0]]] * 2))
     assert [type(one) for one in found] == [MemoryError, MemoryError]
 

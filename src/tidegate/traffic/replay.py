@@ -1,4 +1,4 @@
-"""The year's flights as live traffic: questions by the clock, labels when the flights land, event time announced.
+"""Questions as live traffic: sent by the clock, labels when they were known, event time announced.
 
 Requests are sent open loop at the stated rate: request k is due k/rate seconds after the start, whatever the answers
 do. Event time is that of the request which is due; it is announced once everything up to it has been answered and
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,17 +19,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from demo.openloop import Answer, OpenLoop
-from flights.requests import Question
+from tidegate.traffic.openloop import Answer, OpenLoop
+from tidegate.traffic.questions import Question
 
 HERALD = 0.05
 """Seconds between two announcements of event time."""
-
-
-def share_of(questions: Sequence[Question], share: float, seed: int) -> list[Question]:
-    """A seeded share of the traffic, in its order."""
-    draw = random.Random(seed)
-    return [question for question in questions if draw.random() < share]
 
 
 def body_of(question: Question) -> bytes:
@@ -78,7 +71,8 @@ class Replay:
     """One pass over `questions`.
 
     `watch` is called at every announcement with event time and the share that was sent; while it answers true, or the
-    controller is busy, the replay stands still.
+    controller is busy or slow to hear the time, the replay stands still. `most`: it also waits while more requests than
+    that are unanswered, and whenever time is told; None: it never does, and a machine that is too slow fails some.
     """
 
     def __init__(
@@ -88,8 +82,9 @@ class Replay:
         token: str,
         rate: float,
         watch: Callable[[float, float], bool] = lambda now, done: False,
+        most: int | None = None,
     ) -> None:
-        self.questions, self.rate, self.watch = questions, rate, watch
+        self.questions, self.rate, self.watch, self.most = questions, rate, watch, most
         self.tally = Tally()
         place = urlsplit(gateway)
         self._host, self._port = place.hostname or "", place.port or 80
@@ -110,7 +105,10 @@ class Replay:
         sending = asyncio.create_task(self._loop.run(schedule))
         while not sending.done():
             await asyncio.sleep(HERALD)
-            await self._announce(self._reached())
+            if self.most is None:
+                await self._announce(self._reached())
+            else:
+                await self._announce_at_rest(self.most)
         await sending
         await self._announce(self._reached())
         self._loop.close()
@@ -140,14 +138,28 @@ class Replay:
             return self.questions[-1].at
         return self.questions[position].at - 1 if position else 0.0
 
+    async def _announce_at_rest(self, most: int) -> None:
+        """Tell the time while nothing is sent, so that a slow answer to it does not let event time run away."""
+        self._loop.pause()
+        while self._loop.in_flight > most and not self._ended:
+            await asyncio.sleep(HERALD)
+        await self._announce(self._reached())
+        self._loop.resume()
+
     async def _announce(self, now: float) -> None:
-        """Tell labels and time up to `now`; stand still while somebody works."""
-        if now <= 0 or not await self._busy(now):
+        """Tell labels and time up to `now`; stand still while somebody works, or takes long to hear it."""
+        if now <= 0:
+            return
+        hearing = asyncio.ensure_future(self._busy(now))
+        await asyncio.wait([hearing], timeout=HERALD)
+        if hearing.done() and not hearing.result():
             return
         self._loop.pause()
         stopped = time.time()
-        while not self._ended and await self._busy(self._reached()):
+        busy = await hearing
+        while busy and not self._ended:
             await asyncio.sleep(HERALD)
+            busy = await self._busy(self._reached())
         self.tally.pauses.append((stopped, time.time()))
         self.tally.stood_still += self.tally.pauses[-1][1] - stopped
         self._loop.resume()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from demo.openloop import Answer, OpenLoop
+from tidegate.traffic.openloop import Answer, OpenLoop
 
 OK = b"HTTP/1.1 200 OK\r\nX-Request-Id: id-%d\r\nx-tidegate-model: m@v1\r\nContent-Length: 4\r\n\r\nbody"
 

@@ -1,0 +1,1 @@
+"""``tidegate new``: a second workload written from a file's own columns."""
