@@ -96,8 +96,8 @@ def test_the_release_goes_on_from_its_stage_and_no_request_fails(canary, up, sta
     ]
     check_nothing_is_lost(traffic, state)
     assert tidegate("replay", "--state", state, "--evidence").stdout.startswith("reproduced: ")
-    # the killed one's copy to MLflow runs at a low priority and ends by itself
-    assert wait_until(lambda: not named(state), 60), named(state)
+    # the killed one's copy to MLflow runs at a low priority, which on a busy machine is slow, and ends by itself
+    assert wait_until(lambda: not named(state), 180), named(state)
 
 
 def check_nothing_is_lost(traffic: Traffic, state) -> None:
