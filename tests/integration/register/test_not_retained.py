@@ -179,8 +179,7 @@ def test_what_was_asked_is_logged_without_its_features(state, served):
 def test_a_run_that_is_killed_leaves_its_rows_until_somebody_asks_how_it_is(orchestrator, state):
     run = orchestrator.submit(PACKAGE, arguments("killed"), "killed")
     folder, deadline = state / "runs" / run, time.monotonic() + 120
-    # os.walk: what is renamed under a walk is passed over, where rglob would raise
-    while not any(place.endswith("/arrivals") and "manifest.json" in files for place, _, files in os.walk(folder / "scratch")):
+    while not snapshot_in(folder / "scratch"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     for process in psutil.process_iter(["cmdline"]):
@@ -190,3 +189,8 @@ def test_a_run_that_is_killed_leaves_its_rows_until_somebody_asks_how_it_is(orch
     assert found_in(folder, planted.TEXTS, planted.NUMBERS)
     assert orchestrator.status(run).state == "failed"
     assert found_in(state, planted.TEXTS, planted.NUMBERS) == []
+
+
+def snapshot_in(folder: Path) -> bool:
+    """Whether a step has written its rows; os.walk passes over what is renamed under it, where rglob would raise."""
+    return any(place.endswith("/arrivals") and "manifest.json" in files for place, _, files in os.walk(folder))
