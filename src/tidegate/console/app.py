@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from tidegate.console.routes import Console
+from tidegate.console.routes import Console, body_within
 from tidegate.controller.clock import Clock, EventClock
 from tidegate.errors import PlatformError, UserError
 from tidegate.monitor.labels import BodyTooLargeError
@@ -57,7 +57,7 @@ def create_app(
     async def labels(request: Request) -> JSONResponse:
         if not allowed(request):
             return _refuse(401, "POST /labels needs the bearer token of the state folder")
-        body = await _body(request)
+        body = await body_within(request, LARGEST_BODY)
         if body is None:
             return _refuse(413, f"body over {LARGEST_BODY} bytes")
         try:
@@ -71,7 +71,7 @@ def create_app(
         if not isinstance(clock, EventClock):
             return _refuse(409, "POST /clock: the clock is the wall's; start with --clock events to announce time")
         try:
-            now = msgspec.json.decode(await _body(request) or b"", type=_Now).now
+            now = msgspec.json.decode(await body_within(request, LARGEST_BODY) or b"", type=_Now).now
         except msgspec.DecodeError as error:
             return _refuse(400, f'POST /clock: {error}; takes {{"now": seconds since the epoch}}')
         return JSONResponse({"now": clock.announce(now), "busy": loop.busy()})
@@ -95,17 +95,6 @@ def create_app(
 
 class _Now(msgspec.Struct):
     now: Annotated[float, msgspec.Meta(ge=0, lt=YEAR_10000)]
-
-
-async def _body(request: Request) -> bytes | None:
-    """The request's body, or None when it is over the limit; never holds more than the limit."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > LARGEST_BODY:
-            return None
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _status_of(error: UserError | PlatformError) -> int:

@@ -10,10 +10,11 @@ from tidegate.console.pages import version_line
 from tidegate.console.performance_page import gate_bar, slices_of
 from tidegate.console.reader import Reader
 from tidegate.console.release_page import scale
+from tidegate.console.story import releases_of
 from tidegate.console.summary import summarize
 from tidegate.errors import UserError
 from tidegate.journal import views
-from tidegate.journal.fold import fold
+from tidegate.journal.fold import ModelState, fold
 from tidegate.reasons import GATE_REASONS, REASONS
 from tidegate.register import cost as costs
 from tidegate.register.lineage import find_version, lineage
@@ -26,11 +27,12 @@ LANES = 40
 
 def versions(reader: Reader, name: str, page: int) -> Json:
     """The picture of a model's lineage."""
-    state = reader.state(name)
+    events = reader.turning(name)
+    state = fold(events, ModelState(model=name))
     every = list(state.versions.items())
     pages = max(1, math.ceil(len(every) / LANES))
     some = every[max(0, len(every) - page * LANES) : len(every) - (page - 1) * LANES]
-    rows = shown.lanes(name, state, some, reader.releases(name))
+    rows = shown.lanes(name, state, some, releases_of(events))
     label = f"Lineage of {name}: data, run, version, gate, release and time as champion of {len(rows)} versions"
     return {
         "model": name,
@@ -59,7 +61,7 @@ def version(reader: Reader, name: str, asked: str) -> Json:
         "model": name,
         "document": document,
         "picture": draw.lineage(
-            shown.lanes(name, state, near, reader.releases(name), digest), f"Lineage of {name} {document['version']}"
+            shown.lanes(name, state, near, releases_of(events), digest), f"Lineage of {name} {document['version']}"
         ),
         "checks": [(key, check, gate_bar(check, most if "=" in key else 0.0)) for key, check in checks.items()],
         "gate_words": GATE_REASONS,
@@ -81,10 +83,11 @@ def request(reader: Reader, model: str, asked: str) -> Json:
             document = trace(reader.folder_of(name), asked, name)
         except UserError:
             continue
-        state = reader.state(name)
+        events = reader.turning(name)
+        state = fold(events, ModelState(model=name))
         near = shown.near(state, document["digest"])
         picture = draw.lineage(
-            shown.lanes(name, state, near, reader.releases(name), document["digest"]),
+            shown.lanes(name, state, near, releases_of(events), document["digest"]),
             f"Lineage of the version that answered {asked}",
         )
         return {"model": name, "asked": asked, "document": document, "picture": picture, "reasons": REASONS,

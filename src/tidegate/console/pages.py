@@ -10,6 +10,7 @@ from typing import Any
 from tidegate.console import draw, shown
 from tidegate.console.reader import Reader
 from tidegate.console.rendered import template
+from tidegate.console.story import releases_of
 from tidegate.console.summary import HEALTHS, Summary, summarize
 from tidegate.errors import UserError
 from tidegate.journal import browse, views
@@ -33,12 +34,13 @@ def models(reader: Reader, words: str, health: str, page: int) -> Json:
     """The models at a glance."""
     first = (page - 1) * ROWS
     lines, count, unread = reader.overview(words, health, first, ROWS)
+    counts = reader.counts()
     return {
         "lines": [_line(one) for one in lines],
         "count": count,
         "unread": unread,
         "total": len(reader.heads()),
-        "counts": [(key, name, reader.counts().get(key, 0)) for key, name in HEALTHS.items() if key != "unread"],
+        "counts": [(key, name, counts.get(key, 0)) for key, name in HEALTHS.items() if key != "unread"],
         "words": words,
         "health": health,
         "page": page,
@@ -86,14 +88,14 @@ def model(reader: Reader, name: str) -> Json:
     events = reader.turning(name)
     state = fold(events, ModelState(model=name))
     changes = [(e.time, dict(e.data["split"])) for e in events if e.kind == "serve.traffic"]
-    versions = shown.versions_of(state, changes)
+    versions, one = shown.versions_of(state, changes), summarize(state)
     return {
         "model": name,
-        "one": summarize(state),
-        "line": _line(summarize(state)),
+        "one": one,
+        "line": _line(one),
         "traffic": _traffic(changes, state.time, versions),
         "legend": [(version, i % draw.COLOURS) for i, version in enumerate(versions) if _answered(changes, version)],
-        "releases": reader.releases(name),
+        "releases": releases_of(events),
         "versions": [version_line(state, digest, data) for digest, data in reversed(list(state.versions.items()))],
         "alerts": [known["alert"] for known in reversed(list(state.alerts.values()))][:5],
         "alert_words": ALERTS,

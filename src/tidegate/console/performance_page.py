@@ -10,9 +10,10 @@ from typing import Any
 from tidegate.console import draw, shown
 from tidegate.console.reader import Reader
 from tidegate.console.release_page import draw_check, judged_slice, scale
+from tidegate.console.story import releases_of
 from tidegate.console.summary import summarize
 from tidegate.journal.events import Event
-from tidegate.journal.fold import ModelState
+from tidegate.journal.fold import ModelState, fold
 
 Json = dict[str, Any]
 SLICED = 6
@@ -21,7 +22,8 @@ SLICED = 6
 
 def performance(reader: Reader, name: str) -> Json:
     """Looks at the champion's performance and for drift over time, and what gate and judge said of slices."""
-    state = reader.state(name)
+    events = reader.turning(name)
+    state = fold(events, ModelState(model=name))
     looks = reader.looks(name)
     looked = [event for event in _of_kind(looks, "metric") if event.data["event"]["value"] is not None]
     trigger = ((state.spec or {}).get("triggers") or {}).get("performance")
@@ -54,7 +56,7 @@ def performance(reader: Reader, name: str) -> Json:
         "drift": _drift(_of_kind(looks, "drift")),
         "drift_set": bool(((state.spec or {}).get("triggers") or {}).get("drift")),
         "slices": _gate_slices(state),
-        "releases": _judged_slices(reader, name),
+        "releases": _judged_slices(reader, name, releases_of(events)[:6]),
         "labels": _labels(reader.folder_of(name)),
     }
 
@@ -98,10 +100,10 @@ def gate_bar(check: Mapping[str, Any] | None, most: float = 0.0) -> str:
     return draw_check(check, check["margin"], most) if check else ""
 
 
-def _judged_slices(reader: Reader, name: str) -> list[Json]:
-    """The last judgement of each of the newest releases by guarded slice."""
+def _judged_slices(reader: Reader, name: str, releases: Sequence[Json]) -> list[Json]:
+    """The last judgement of each of these releases by guarded slice."""
     found = []
-    for one in reader.releases(name)[:6]:
+    for one in releases:
         story = reader.release(name, one["name"])
         found += [{"release": one["name"], "story": story, **judged_slice(panel)} for panel in story.slices]
     return found

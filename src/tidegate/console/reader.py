@@ -11,12 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from tidegate.console.story import Story, tell
+from tidegate.console.story import Story, has_release, tell
 from tidegate.console.summary import Summary, in_order, matches, slim, summarize, unread
 from tidegate.errors import TidegateError, UserError
-from tidegate.journal import browse, views
+from tidegate.journal import browse
 from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import Journal, open_journal
@@ -80,10 +79,13 @@ class Reader:
 
     def turning(self, model: str, at: float | None = None) -> list[Event]:
         """See `browse.turning`; UserError for a model that has no journal."""
-        if model not in self.heads():
-            raise UserError("model", model, "one that the journal has")
+        self._must_have(model)
         upto = None if at is None else browse.last_by(self.journal, model, at)
         return browse.turning(self.journal, model, upto=upto)
+
+    def _must_have(self, model: str) -> None:
+        if model not in self.heads():
+            raise UserError("model", model, "one that the journal has")
 
     def overview(self, words: str, health: str, first: int, count: int) -> tuple[list[Summary], int, int]:
         """(lines, how many models there are like that, how many were not read yet) from number `first` on.
@@ -172,8 +174,7 @@ class Reader:
 
     def release(self, model: str, name: str) -> Story:
         """A release's story; of many looks some, evenly spread. UserError for one that the journal does not have."""
-        if model not in self.heads():
-            raise UserError("model", model, "one that the journal has")
+        self._must_have(model)
         starts = browse.places(self.journal, model, ["release.opened"])
         opened = browse.events(self.journal, model, [place.seq for place in starts])
         number = next((i for i, e in enumerate(opened) if e.data["release"]["name"] == name), None)
@@ -187,18 +188,6 @@ class Reader:
         events = browse.events(self.journal, model, sorted({*_spread(looks, MOST_LOOKS), *others}))
         return tell([event for event in events if _is_of(event, name)])
 
-    def releases(self, model: str) -> list[dict[str, Any]]:
-        """Every release of a model as it stands or ended, newest first."""
-        found: dict[str, dict[str, Any]] = {}
-        for event in self.turning(model):
-            if _has_release(event):
-                release = event.data["release"]
-                found[release["name"]] = {
-                    **views.release_summary(release), "time": event.time,
-                    "said": release["sentence"] or found.get(release["name"], {}).get("said", ""),
-                }  # fmt: skip
-        return list(reversed(found.values()))
-
     def looks(self, model: str) -> list[Event]:
         """What the policy was told at midnights, when the champion's performance and drift are looked at."""
         places = browse.places(self.journal, model, ["trigger.evaluated"])
@@ -210,12 +199,8 @@ class Reader:
         return browse.page(self.journal, asked, before, limit)
 
 
-def _has_release(event: Event) -> bool:
-    return isinstance(event.data.get("release"), Mapping)
-
-
 def _is_of(event: Event, name: str) -> bool:
-    return _has_release(event) and event.data["release"]["name"] == name
+    return has_release(event) and event.data["release"]["name"] == name
 
 
 def _spread(seqs: Sequence[int], most: int) -> list[int]:

@@ -270,12 +270,19 @@ def _incomplete(form: Mapping[str, str]) -> tuple[int, str] | None:
 
 async def _form(request: Request) -> dict[str, str] | None:
     """The fields of a form, None when it is too large."""
-    body = b""
+    body = await body_within(request, MOST_FORM)
+    return None if body is None else dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+async def body_within(request: Request, most: int) -> bytes | None:
+    """The request's body, or None when it is over `most` bytes; never holds more than that."""
+    parts, size = [], 0
     async for part in request.stream():
-        body += part
-        if len(body) > MOST_FORM:
+        size += len(part)
+        if size > most:
             return None
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _event(heads: Mapping[str, int], model: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidegate.journal.events import Event
+from tidegate.journal.views import release_summary
 from tidegate.reasons import REASONS
 from tidegate.release.policy import SHADOW, SPLIT, WATCH, policy_of
 from tidegate.release.stages import ENDED
@@ -144,6 +145,24 @@ def tell(events: Sequence[Event]) -> Story:
         decided="" if open_ else _said(_deciding(events, last["state"])),
         ended=ended,
     )
+
+
+def releases_of(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Every release of a model's events as it stands or ended, newest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if has_release(event):
+            release = event.data["release"]
+            found[release["name"]] = {
+                **release_summary(release), "time": event.time,
+                "said": release["sentence"] or found.get(release["name"], {}).get("said", ""),
+            }  # fmt: skip
+    return list(reversed(found.values()))
+
+
+def has_release(event: Event) -> bool:
+    """Whether an event carries a release as it then stood."""
+    return isinstance(event.data.get("release"), Mapping)
 
 
 def _deciding(events: Sequence[Event], state: str) -> Event:
