@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 for folder in (Path(__file__).parents[2], Path(__file__).parents[1]):
     sys.path.insert(0, str(folder))
 
+from cluster import loop_story  # noqa: E402
 from cluster.space import Space  # noqa: E402
 from cluster.told import LINES  # noqa: E402
 
+from demo.story import Played  # noqa: E402
 from k8s.cluster.places import BIN, KUBECONFIG, READY  # noqa: E402
 
 SAFE_POD = {"runAsNonRoot": True, "runAsUser": 65534, "fsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -64,6 +67,13 @@ def up() -> None:
     """Asks for a cluster that is up."""
     if not READY.exists() and not os.environ.get("TIDEGATE_NOT_READY"):
         pytest.fail("the cluster is not up: make cluster-up")
+
+
+@pytest.fixture(scope="session")
+def told_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Played]]:
+    """The loop's story on this machine: told beside tests that mostly wait, or else beside the one on the cluster."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(loop_story.tell_here, tmp_path_factory.mktemp("here"))
 
 
 @pytest.fixture(scope="module")

@@ -48,6 +48,7 @@ def quick() -> str:
         {"shadow": {"requests": 300}}, {"canary": {"weights": ["20%"], "requests": 13000}},
     ]  # fmt: skip
     found["spec"]["release"]["deadline"] = "45d"
+    found["spec"]["release"]["judge"]["latency"]["slo"] = "2s"
     found["spec"]["serving"] = {"replicas": {"min": 2, "max": 2}}
     return yaml.safe_dump(found)
 
@@ -136,12 +137,14 @@ def asked() -> list:
 
 
 @pytest.fixture(scope="module")
-def story(up: None) -> Iterator[Story]:
+def story(up: None, request: pytest.FixtureRequest) -> Iterator[Story]:
     if machine.road() == "kind":
         pytest.skip("the node's processes are not this machine's")
     found = Story()
     try:
         found.begin()
+        # from here on these tests mostly wait
+        request.getfixturevalue("told_here")
         yield found
         found.traffic.stop()
     finally:

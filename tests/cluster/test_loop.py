@@ -7,69 +7,32 @@ goes through shadow and canary under load to all of the traffic; a sabotaged can
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
-from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 from cluster.installation import ROOT, Installation
+from cluster.loop_story import FILE, RATE, SHARE, SINCE, UNTIL, model, setting
 from cluster.told import phase, tell
-from rich.console import Console
 
 from demo.check import check, decisions, to_all_traffic
-from demo.story import Played, Setting, play
+from demo.story import Played
 from flights.requests import load_traffic, questions
-from flights.workload import ZONE
 from tidegate.targets.processes import wait_until
 from tidegate.traffic.questions import share_of
 from tidegate.traffic.replay import Replay
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-MODEL, FILE = "flight-delay", "k8s/models/flight-delay.yaml"
-RATE, SHARE = float(os.environ.get("TIDEGATE_TEST_RATE", "300")), float(os.environ.get("TIDEGATE_TEST_SHARE", "0.5"))
-
-
-def day(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
-
-
-SINCE, UNTIL = day("2013-07-01"), day(os.environ.get("TIDEGATE_TEST_UNTIL", "2013-08-30"))
-"""By then v2 is promoted, the sabotage aborted and a retraining after it refused; 2013-11-01 has what the demo has."""
-
-
-def model() -> str:
-    """The committed Model with another latency objective: two stories share two cores here, 40,000 seconds pass in one,
-    and their stalls of 70 ms would abort a version that is not at fault.
-    """
-    text = (ROOT / FILE).read_text()
-    assert text.count("slo: 50ms") == 1
-    return text.replace("slo: 50ms", "slo: 2s")
+MODEL = "flight-delay"
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Played]]:
-    """The same story on this machine without the cluster, told at the same time."""
-    with ThreadPoolExecutor(1) as pool:
-        place = tmp_path_factory.mktemp("local")
-        file = place / "model.yaml"
-        file.write_text(model())
-        yield pool.submit(play, setting(file, place / "state"), Console(width=200))
-
-
-def setting(file: Path, state: Path) -> Setting:
-    return Setting(file, ROOT / "demo/sabotaged.yaml", state, SINCE, UNTIL, SHARE, 13, RATE)
-
-
-@pytest.fixture(scope="module")
-def played(up: None, local: Future[Played]) -> tuple[Installation, Played]:
+def played(up: None, told_here: Future[Played]) -> tuple[Installation, Played]:
     """The story, told by the journal."""
-    found, story = Installation(), Played(setting(ROOT / FILE, ROOT))
+    found, story = Installation(), Played(setting(FILE, ROOT))
     found.remove()
     with phase("overlay applied, operator leads, Gateway programmed"):
         found.install()
@@ -131,9 +94,9 @@ def test_every_claim_of_the_demo_holds_on_the_cluster(played: tuple[Installation
 
 
 def test_a_local_run_on_the_same_data_decides_the_same(
-    played: tuple[Installation, Played], local: Future[Played]
+    played: tuple[Installation, Played], told_here: Future[Played]
 ) -> None:
-    (_, story), here = played, local.result()
+    (_, story), here = played, told_here.result()
     tell(f"{len(decisions(here.events))} decisions compared")
     for name, events in (("cluster", story.events), ("local", here.events)):
         tell(f"{name}: a run's start to 100 % of traffic: {to_all_traffic(events)}")
