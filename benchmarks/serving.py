@@ -1,8 +1,9 @@
 """The prediction service beside its peers: one pinned core, the same ONNX model and questions, one run.
 
-Ours is started by ``bentoml serve`` from a Bento that is built here, prediction log on. Each server has the first core
-alone, the client the others; all of them must answer the same scores before they are measured. Latencies at 70 % of a
-server's own maximum are by the clock: a request is sent when it is due, whatever the answers do.
+Ours is started by ``bentoml serve`` from a Bento that is built here, prediction log on. Whoever is asked has the first
+core alone, the client the others; all must answer the same scores before they are measured. Latencies at 70 % of a
+server's own maximum are by the clock: a request is sent when it is due, whatever the answers do. They are asked in
+turn, round after round: a machine that is slow for a while is slow for all of them. The middle round counts.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import servers
-from benchmarks.load import features, maximum, steady, vegeta
+from benchmarks.load import Most, features, maximum, steady, vegeta
 from benchmarks.online import UNTIL, WORKLOAD, prepare
 from benchmarks.replica import NAME, _cores, pinned
 from benchmarks.results import CACHE, Result, say
@@ -33,12 +34,15 @@ from benchmarks.serving_table import (
     OURS,
     OURS_V2,
     RATE,
+    ROUNDS,
     SHARE,
     Line,
+    middle,
     told,
 )
 from tidegate.serve.loaded import LoadedModel, load_model, onnx_runner
 from tidegate.targets.gatewayd import http
+from tidegate.traffic.openloop import Results
 from tidegate.train.model_file import folder_name
 
 SIZES, QUESTIONS, WARM = (1, 10, 100), 3000, 1.0
@@ -57,8 +61,20 @@ class Kind:
     scores: Scores
 
 
+@dataclass(frozen=True)
+class Way:
+    """One server asked in one way with requests of one size; `rate` None: `SHARE` of its most, by the clock."""
+
+    server: Server
+    name: str
+    path: str
+    rows: int
+    bodies: Sequence[bytes]
+    rate: float | None = None
+
+
 def run() -> Result:
-    """Prepare, then measure one server after the other."""
+    """Prepare, then measure."""
     with tempfile.TemporaryDirectory(prefix="tidegate-serving-") as made:
         folder = Path(made)
         digest, entities = prepare(folder / "state")
@@ -88,14 +104,15 @@ class Bench:
 
     def measured(self) -> tuple[list[Line], dict[str, str]]:
         """Every server at every size, and their command lines."""
-        lines, commands = [], {}
-        for name, start, kinds in self._servers():
-            with start() as server:
+        ways, commands = list[Way](), {}
+        with ExitStack() as running:
+            for name, start, kinds in self._servers():
+                server = running.enter_context(start())
                 commands[name] = server.command
                 if name == "tidegate":
                     self._asked_by_triton(server)
-                lines += [self._line(server, kind, size) for kind in kinds for size in SIZES]
-        return lines, commands
+                ways += [self._way(server, kind, size) for kind in kinds for size in SIZES]
+            return self._lines(ways), commands
 
     def bare(self) -> dict[int, float]:
         """Runs a second of ONNX Runtime alone on the servers' core, by rows a run: no server can answer more."""
@@ -120,9 +137,8 @@ class Bench:
         asked = [json.dumps({"keys": [row], "at": UNTIL.timestamp()}).encode() for row in entities]
         rows = self._folder / "rows-by-key"
         with servers.ours(self._tag, self._home, self._model, rows, self._core, **more) as server:
-            line = self._loaded_by(server, BY_KEY, 1, asked, "/predict", None)
-            fixed = self._loaded_by(server, BY_KEY, 1, asked, "/predict", RATE)
-            return [line, fixed], server.command
+            ways = [Way(server, BY_KEY, "/predict", 1, asked, rate) for rate in (None, RATE)]
+            return self._lines(ways), server.command
 
     def _servers(self) -> Iterator[tuple[str, Callable[[], AbstractContextManager[Server]], Sequence[Kind]]]:
         named, tensor = self._named, partial(matrix_body, self._loaded)
@@ -145,23 +161,32 @@ class Bench:
     def _named(rows: Rows) -> bytes:
         return json.dumps({"rows": rows}).encode()
 
-    def _line(self, server: Server, kind: Kind, size: int) -> Line:
+    def _way(self, server: Server, kind: Kind, size: int) -> Way:
         batches = [self._asked[at : at + size] for at in range(0, len(self._asked), size)]
         self._same_scores(server, kind, batches[0])
-        return self._loaded_by(server, kind.name, size, [kind.body(batch) for batch in batches], kind.path, None)
+        return Way(server, kind.name, kind.path, size, [kind.body(batch) for batch in batches])
 
-    def _loaded_by(
-        self, server: Server, name: str, size: int, asked: list[bytes], path: str, rate: float | None
-    ) -> Line:
-        """Measure; `rate` None: at `SHARE` of the maximum."""
-        say(f"serving: {name}, {size} rows a request{f', at {rate:g}/s' if rate else ''}")
+    def _lines(self, ways: Sequence[Way]) -> list[Line]:
+        """Rounds of the closed loop, then of the open one: all ways in turn, those of one size together."""
+        ways = sorted(ways, key=lambda way: way.rows)
         with pinned(self._others):
-            maximum(server.port, asked, WARM, self._folder, path)
-            most = maximum(server.port, asked, CLOSED, self._folder, path)
-            rate = rate or SHARE * most.rate
-            return Line(
-                name, size, most, rate, steady(self._vegeta, server.port, asked, rate, OPEN, self._folder, path)
-            )
+            closed = [*zip(*([self._most(way, number) for way in ways] for number in range(ROUNDS)), strict=True)]
+            rates = [way.rate or SHARE * middle(own).rate for way, own in zip(ways, closed, strict=True)]
+            asked = [*zip(ways, rates, strict=True)]
+            by_clock = zip(*([self._steady(*one, number) for one in asked] for number in range(ROUNDS)), strict=True)
+            return [
+                Line(way.name, way.rows, own, rate, answered)
+                for (way, rate), own, answered in zip(asked, closed, by_clock, strict=True)
+            ]
+
+    def _most(self, way: Way, number: int) -> Most:
+        say(f"serving: round {number + 1} of {ROUNDS}, the most, {way.name}, {way.rows} rows a request")
+        maximum(way.server.port, way.bodies, WARM, self._folder, way.path)
+        return maximum(way.server.port, way.bodies, CLOSED, self._folder, way.path)
+
+    def _steady(self, way: Way, rate: float, number: int) -> Results:
+        say(f"serving: round {number + 1} of {ROUNDS}, {rate:,.0f}/s, {way.name}, {way.rows} rows a request")
+        return steady(self._vegeta, way.server.port, way.bodies, rate, OPEN, self._folder, way.path)
 
     def _same_scores(self, server: Server, kind: Kind, rows: Rows) -> None:
         """SystemExit unless the server answers what ONNX Runtime itself does."""
