@@ -48,6 +48,7 @@ def quick() -> str:
         {"shadow": {"requests": 300}}, {"canary": {"weights": ["20%"], "requests": 13000}},
     ]  # fmt: skip
     found["spec"]["release"]["deadline"] = "45d"
+    # the story of test_loop.py is told on the same two cores meanwhile
     found["spec"]["release"]["judge"]["latency"]["slo"] = "2s"
     found["spec"]["serving"] = {"replicas": {"min": 2, "max": 2}}
     return yaml.safe_dump(found)
