@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks import servers
@@ -37,7 +38,6 @@ from benchmarks.serving_table import (
     ROUNDS,
     SHARE,
     Line,
-    middle,
     told,
 )
 from tidegate.serve.loaded import LoadedModel, load_model, onnx_runner
@@ -171,7 +171,7 @@ class Bench:
         ways = sorted(ways, key=lambda way: way.rows)
         with pinned(self._others):
             closed = [*zip(*([self._most(way, number) for way in ways] for number in range(ROUNDS)), strict=True)]
-            rates = [way.rate or SHARE * middle(own).rate for way, own in zip(ways, closed, strict=True)]
+            rates = [way.rate or SHARE * median(one.rate for one in own) for way, own in zip(ways, closed, strict=True)]
             asked = [*zip(ways, rates, strict=True)]
             by_clock = zip(*([self._steady(*one, number) for one in asked] for number in range(ROUNDS)), strict=True)
             return [

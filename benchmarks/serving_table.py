@@ -35,22 +35,17 @@ class Line:
     @property
     def most(self) -> Most:
         """The round with the middle rate."""
-        return middle(self.closed)
+        return sorted(self.closed, key=lambda one: one.rate)[ROUNDS // 2]
 
     @property
     def steady(self) -> Results:
         """The round with the middle p99."""
-        return sorted(self.by_clock, key=lambda one: one.p99)[len(self.by_clock) // 2]
+        return sorted(self.by_clock, key=lambda one: one.p99)[ROUNDS // 2]
 
     @property
     def failed(self) -> int:
         """Requests by the clock that failed, of all rounds."""
         return sum(one.failed for one in self.by_clock)
-
-
-def middle(rounds: Sequence[Most]) -> Most:
-    """The round with the middle rate."""
-    return sorted(rounds, key=lambda one: one.rate)[len(rounds) // 2]
 
 
 def told(lines: Sequence[Line], bare: Mapping[int, float], commands: Mapping[str, str], release: str) -> Result:

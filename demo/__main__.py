@@ -7,17 +7,14 @@ import json
 import shutil
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.table import Table
 
 from demo.check import Claim, check
 from demo.report import write_report
-from demo.story import ROOT, Played, Setting, play
-from flights.workload import ZONE
+from demo.story import ROOT, Played, Setting, day, play
 from tidegate.errors import TidegateError
 
 
@@ -45,8 +42,8 @@ def _arguments() -> tuple[Setting, Path]:
     parser.add_argument("--sabotaged", type=Path, default=ROOT / "demo/sabotaged.yaml")
     parser.add_argument("--state", type=Path, default=ROOT / "demo/state")
     parser.add_argument("--report", type=Path, default=ROOT / "demo/report.html")
-    parser.add_argument("--since", type=_day, default=_day("2013-07-01"), help="first day of traffic (New York)")
-    parser.add_argument("--until", type=_day, default=_day("2013-11-01"), help="day after the last")
+    parser.add_argument("--since", type=day, default=day("2013-07-01"), help="first day of traffic (New York)")
+    parser.add_argument("--until", type=day, default=day("2013-11-01"), help="day after the last")
     parser.add_argument("--share", type=float, default=0.5, help="share of the flights that is asked about")
     parser.add_argument("--seed", type=int, default=13, help="seed of that share")
     parser.add_argument("--rate", type=float, default=500.0, help="requests a second, open loop")
@@ -62,10 +59,6 @@ def _arguments() -> tuple[Setting, Path]:
         given.rate,
     )
     return setting, given.report
-
-
-def _day(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
 
 
 def _summary(played: Played, claims: list[Claim], report: Path) -> None:

@@ -17,14 +17,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flights.requests import Question, load_traffic, questions
+from flights.workload import ZONE
 from tidegate.journal.events import Event
 from tidegate.journal.fold import ModelState, fold
 from tidegate.journal.store import Journal, open_journal
@@ -78,6 +80,11 @@ class Played:
         """Event days a second of wall time while the traffic moved."""
         days = (self.setting.until - self.setting.since).total_seconds() / 86400
         return days / max(self.tally.seconds - self.tally.stood_still, 1e-9)
+
+
+def day(text: str) -> datetime:
+    """Its first moment in New York; ValueError for what is no date."""
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(ZONE)).astimezone(UTC)
 
 
 def play(setting: Setting, console: Console) -> Played:

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster.installation import Installation
+from cluster.loop_story import SLO
 from cluster.told import phase, tell
 
 from k8s.cluster import daemons, machine, node
@@ -48,8 +49,7 @@ def quick() -> str:
         {"shadow": {"requests": 300}}, {"canary": {"weights": ["20%"], "requests": 13000}},
     ]  # fmt: skip
     found["spec"]["release"]["deadline"] = "45d"
-    # the story of test_loop.py is told on the same two cores meanwhile
-    found["spec"]["release"]["judge"]["latency"]["slo"] = "2s"
+    found["spec"]["release"]["judge"]["latency"]["slo"] = SLO
     found["spec"]["serving"] = {"replicas": {"min": 2, "max": 2}}
     return yaml.safe_dump(found)
 
